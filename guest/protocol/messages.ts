@@ -1,0 +1,335 @@
+/**
+ * Messages on the control port, one CBOR map a frame. The guest owns this file; the host imports it.
+ *
+ * Three shapes, told apart by their keys: a request `{id, op, …}`, its reply `{id, ok}` or `{id, error}`,
+ * and a notification `{event, …}`. Unknown fields are ignored; an unknown `op` is refused with `unknown-request`.
+ * The validators that turn bytes into these types are in validate.ts.
+ */
+
+/** Version of the protocol: raised when an old peer could misread a new one, not for added fields or requests. */
+export const PROTOCOL_VERSION = 1;
+
+/** Names of the virtio-serial ports, as QEMU's `virtserialport,name=` and sysfs show them. */
+export const PORTS = { control: 'yavm.control', data: 'yavm.data', log: 'yavm.log' } as const;
+
+// ---------------------------------------------------------------- start: hello, configure, ready
+
+/** First message of the guest: it is up and knows only its shape. */
+export interface Hello {
+  event: 'hello';
+  protocol: number;
+  /** Version of the agent. */
+  agent: string;
+  features: string[];
+  /** Kernel release. */
+  kernel: string;
+  /** Milliseconds since the kernel's start, by CLOCK_BOOTTIME: when /init began, modules were loaded, hello was sent. */
+  boot: { init: number; modules: number; hello: number };
+  /** Bytes of usable memory and number of CPUs. */
+  memory: number;
+  cpus: number;
+}
+
+/** A disk by its virtio-blk serial (at most 20 bytes). */
+export interface DiskRef {
+  serial: string;
+}
+
+/** Where the root's writable layer lives: a disk (made with `mke2fs` on the host), or memory. */
+export type UpperSpec = DiskRef | { ram: number };
+
+/** Something mounted into the task's root. Missing directories are created. */
+export type MountSpec =
+  | { kind: 'disk'; serial: string; path: string; readOnly?: boolean; type?: string; options?: string }
+  | { kind: 'ram'; size: number; path: string; mode?: number }
+  /** A directory of the instance's own disk: persistent over the VM's life, counted in its quota. */
+  | { kind: 'directory'; path: string; mode?: number }
+  | { kind: 'virtiofs'; tag: string; path: string; readOnly?: boolean }
+  | { kind: '9p'; tag: string; path: string; readOnly?: boolean };
+
+export interface RouteSpec {
+  /** `a.b.c.d/p`, `x::/p`, or `default`. */
+  to: string;
+  via?: string;
+  metric?: number;
+}
+
+/** One link. It is found by `mac` (as QEMU was told), then named and brought up. */
+export interface LinkSpec {
+  /** MAC that the NIC has now. */
+  mac: string;
+  /** Name to give it, `eth0`. */
+  name: string;
+  /** MAC to set, when it is to differ (VPN: 90:13 + IPv4). */
+  setMac?: string;
+  mtu?: number;
+  /** `address/prefix`. */
+  addresses: string[];
+  routes?: RouteSpec[];
+}
+
+export interface NetworkSpec {
+  links?: LinkSpec[];
+  /** Host name → address, written to /etc/hosts. */
+  hosts?: Record<string, string>;
+  nameservers?: string[];
+  searchDomains?: string[];
+}
+
+/** `configure`: all that differs between two VMs of one shape. Its reply ({@link Ready}) means the task can start. */
+export interface ConfigureRequest {
+  op: 'configure';
+  hostname: string;
+  /** Squashfs layers, topmost first. None: the root is the upper layer alone (tests). */
+  layers: DiskRef[];
+  upper: UpperSpec;
+  mounts?: MountSpec[];
+  network?: NetworkSpec;
+  /** Host's wall clock, seconds since the epoch with fraction. */
+  clock: number;
+  /** Fresh random bytes of the host, at least 32, for the guest's pool. */
+  entropy: Uint8Array;
+  /** Memory that all commands together may take, bytes; default: all but a small reserve for kernel and agent. */
+  memoryLimit?: number;
+  logLevel?: LogLevel;
+}
+
+export interface Ready {
+  /** Milliseconds spent on each step of configure, in order. */
+  steps: { name: string; milliseconds: number }[];
+}
+
+// ---------------------------------------------------------------- run
+
+/** Where a command's output stream goes. */
+export type OutputSpec = { stream: number } | 'discard' | { file: string; append?: boolean };
+
+/** `run`: starts a command. The request's id names the process from then on. Streams are numbered by the host. */
+export interface RunRequest {
+  op: 'run';
+  /** argv[0] is searched in the PATH of `env`, unless it has a slash. */
+  argv: string[];
+  /** argv[0] as the program sees it, when it differs. */
+  argv0?: string;
+  /** `KEY=value`; the whole environment. PATH and HOME get defaults when missing. */
+  env: string[];
+  cwd?: string;
+  /** `name|uid[:group|gid]`, by the image's /etc/passwd and /etc/group. Default root. */
+  user?: string;
+  /** POSIX name without RLIMIT_ in lower case → [soft, hard]; -1 = unlimited. */
+  rlimits?: Record<string, [number, number]>;
+  /** Stream that feeds stdin; absent: /dev/null. */
+  stdin?: number;
+  stdout: OutputSpec;
+  /** `stdout` = the same pipe as stdout (ordered as written). */
+  stderr: OutputSpec | 'stdout';
+  /** A terminal: stdin and stdout streams are its two directions, stderr is ignored. */
+  tty?: { rows: number; columns: number };
+  noNewPrivileges?: boolean;
+  /** Limits of the command's cgroup: bytes, number of tasks. */
+  memoryLimit?: number;
+  pidsLimit?: number;
+}
+
+export interface RunReply {
+  pid: number;
+}
+
+/** A command ended. Sent after all that was in its pipes at that moment; `totals` tell the host what to wait for. */
+export interface ExitedEvent {
+  event: 'exited';
+  /** id of the run request. */
+  process: number;
+  /** Exactly one of the two. */
+  code?: number;
+  signal?: number;
+  /** The kernel's out-of-memory killer took a process of this command. */
+  outOfMemory: boolean;
+  /** Bytes sent so far on each captured stream. */
+  totals: { stdout?: number; stderr?: number };
+  /** CPU time in milliseconds and peak memory in bytes, of the command's cgroup. */
+  cpu: { user: number; system: number };
+  memoryPeak: number;
+}
+
+/** The kernel's out-of-memory killer acted in a command's cgroup, while the command goes on. */
+export interface OutOfMemoryEvent {
+  event: 'out-of-memory';
+  process: number;
+  kills: number;
+}
+
+// ---------------------------------------------------------------- the other requests
+
+/** `signal`: to the command's process, or with `tree` to every process of its cgroup. */
+export interface SignalRequest {
+  op: 'signal';
+  process: number;
+  signal: number;
+  tree?: boolean;
+}
+
+/** `resize`: window size of a command with a tty. */
+export interface ResizeRequest {
+  op: 'resize';
+  process: number;
+  rows: number;
+  columns: number;
+}
+
+/** `input`: ends stdin (the same as an `end` frame on its stream), or drops it at once. */
+export interface InputRequest {
+  op: 'input';
+  process: number;
+  action: 'close';
+}
+
+export interface MountRequest {
+  op: 'mount';
+  mount: MountSpec;
+}
+
+export interface NetworkRequest {
+  op: 'network';
+  network: NetworkSpec;
+}
+
+/**
+ * `read-files`: sends a file's bytes, or a directory (or file) as a POSIX tar, on `stream`.
+ * The reply comes when all bytes were sent; paths resolve beneath the task's root.
+ */
+export interface ReadFilesRequest {
+  op: 'read-files';
+  path: string;
+  stream: number;
+  format: 'file' | 'tar';
+}
+
+/** `write-files`: the reverse. The reply comes when everything that the stream brought is on the file system. */
+export interface WriteFilesRequest {
+  op: 'write-files';
+  path: string;
+  stream: number;
+  format: 'file' | 'tar';
+  /** For a file: permission bits and owner; parents are created 0755 with the same owner. */
+  mode?: number;
+  uid?: number;
+  gid?: number;
+}
+
+export interface FilesReply {
+  /** Bytes of the stream, and entries of a tar. */
+  bytes: number;
+  entries: number;
+}
+
+export interface StatsRequest {
+  op: 'stats';
+  /** Also the figures of one running command. */
+  process?: number;
+}
+
+export interface StatsReply {
+  /** Milliseconds since the guest's boot. */
+  uptime: number;
+  /** Bytes. `agent` is the agent's resident set. */
+  memory: { total: number; available: number; agent: number };
+  /** Milliseconds of CPU time of all commands so far. */
+  cpu: { user: number; system: number };
+  root: { total: number; free: number };
+  links: { name: string; rxBytes: number; txBytes: number }[];
+  processes: number;
+  process?: { cpu: { user: number; system: number }; memory: number; memoryPeak: number; tasks: number };
+}
+
+/** `shutdown`: TERM to all commands, KILL after `grace` milliseconds, sync, unmount, power off. Replied to before the power goes. */
+export interface ShutdownRequest {
+  op: 'shutdown';
+  grace: number;
+}
+
+export interface LogLevelRequest {
+  op: 'log-level';
+  level: LogLevel;
+}
+
+/** Only in the test build of the agent: raises an uncaught exception, a rejection, or a kernel panic. */
+export interface AbortRequest {
+  op: 'abort';
+  how: 'exception' | 'rejection' | 'panic';
+}
+
+export type LogLevel = 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'silent';
+
+export type RequestBody =
+  | ConfigureRequest
+  | RunRequest
+  | SignalRequest
+  | InputRequest
+  | ResizeRequest
+  | MountRequest
+  | NetworkRequest
+  | ReadFilesRequest
+  | WriteFilesRequest
+  | StatsRequest
+  | ShutdownRequest
+  | LogLevelRequest
+  | AbortRequest;
+
+export type Operation = RequestBody['op'];
+export type RequestOf<Op extends Operation> = Extract<RequestBody, { op: Op }>;
+
+/** What each request is answered with. */
+export interface ReplyOf {
+  configure: Ready;
+  run: RunReply;
+  signal: Record<string, never>;
+  input: Record<string, never>;
+  resize: Record<string, never>;
+  mount: Record<string, never>;
+  network: Record<string, never>;
+  'read-files': FilesReply;
+  'write-files': FilesReply;
+  stats: StatsReply;
+  shutdown: Record<string, never>;
+  'log-level': Record<string, never>;
+  abort: Record<string, never>;
+}
+
+/** Why a request failed. `code` is stable; errno, call and path are there when a system call failed. */
+export interface WireError {
+  code: GuestErrorCode;
+  message: string;
+  errno?: string;
+  syscall?: string;
+  path?: string;
+}
+
+/** Stable codes of the guest's refusals. The host maps them to YAVM_E_GUEST_… errors. */
+export type GuestErrorCode =
+  | 'bad-request'
+  | 'unknown-request'
+  | 'not-configured'
+  | 'already-configured'
+  | 'unknown-process'
+  | 'spawn-failed'
+  | 'unknown-user'
+  | 'mount-failed'
+  | 'module-failed'
+  | 'disk-missing'
+  | 'network-failed'
+  | 'file-failed'
+  | 'bad-archive'
+  | 'shutting-down'
+  | 'internal';
+
+/** The guest found bytes on a port that are no frames; that port is dead from then on. */
+export interface ProtocolErrorEvent {
+  event: 'protocol-error';
+  port: string;
+  message: string;
+}
+
+export type Notification = Hello | ExitedEvent | OutOfMemoryEvent | ProtocolErrorEvent;
+export type Request = RequestBody & { id: number };
+export type Reply = { id: number; ok: unknown } | { id: number; error: WireError };

@@ -1,0 +1,269 @@
+/**
+ * The face of the native addon: what `yavm.node` exports under Node, and what the engine
+ * registers as `globalThis.yavmNative` in `/init`. One C++ source, two hosts (docs/architecture.md).
+ *
+ * Every call is one synchronous system call, or a short fixed series of them; the only asynchronous
+ * primitive is `watch`. A failing call throws an `Error` with the fields of {@link NativeError}.
+ * File descriptors are plain integers and are opened close-on-exec. Byte buffers are `Uint8Array`.
+ */
+
+/** Shape of every error thrown by the addon: the same fields as Node's own system errors. */
+export interface NativeError extends Error {
+  /** Symbolic errno, `"ENOENT"`. */
+  code: string;
+  /** Positive errno, `2`. */
+  errno: number;
+  /** The call that failed, `"execve"`. */
+  syscall: string;
+  /** The path (or other operand, such as a link name) that it failed on, when there is one. */
+  path?: string;
+}
+
+/** Result of statfs(2), sizes in bytes. */
+export interface FileSystemStats {
+  type: number;
+  blockSize: number;
+  total: number;
+  free: number;
+  available: number;
+  files: number;
+  filesFree: number;
+}
+
+/** A soft and hard limit by RLIMIT_* number; `-1` means RLIM_INFINITY. */
+export type ResourceLimit = [resource: number, soft: number, hard: number];
+
+export interface SpawnOptions {
+  /** Candidate paths, tried in order as execvp(3) does (EACCES is remembered, ENOENT/ENOTDIR go on). Never empty. */
+  file: string[];
+  /** argv, including argv[0]. */
+  argv: string[];
+  /** `KEY=value` strings: the whole environment. */
+  env: string[];
+  /** Pairs: descriptor of this process → descriptor number in the child. All others are closed. */
+  fds: [parent: number, child: number][];
+  /** Directory to chroot(2) into, before `cwd`, as an open descriptor. */
+  rootFd?: number;
+  /** Working directory, resolved inside the new root; default "/". */
+  cwd?: string;
+  uid?: number;
+  gid?: number;
+  /** Supplementary groups; set (even when empty) whenever `gid` is given. */
+  groups?: number[];
+  rlimits?: ResourceLimit[];
+  /** Start a new session (default true). */
+  newSession?: boolean;
+  /** Child descriptor that becomes the controlling terminal (implies newSession). */
+  controllingTerminal?: number;
+  /** cgroup v2 directory descriptor: the child is born in it (CLONE_INTO_CGROUP). */
+  cgroupFd?: number;
+  noNewPrivileges?: boolean;
+  /** Signal the child gets when the spawning thread ends (PR_SET_PDEATHSIG, set after the uid change). */
+  parentDeathSignal?: number;
+  umask?: number;
+  /** Value for /proc/self/oom_score_adj. */
+  oomScoreAdjust?: number;
+}
+
+/** How a child ended: exactly one of `code` and `signal` is set. */
+export interface ExitStatus {
+  pid: number;
+  code?: number;
+  signal?: number;
+  /** Whether the signal left a core (WCOREDUMP). */
+  core?: boolean;
+  /** CPU time of the child and its waited-for descendants, microseconds (rusage). */
+  userMicroseconds: number;
+  systemMicroseconds: number;
+}
+
+export interface FileStat {
+  mode: number;
+  uid: number;
+  gid: number;
+  size: number;
+  /** Modification time in seconds, fraction kept. */
+  mtime: number;
+  dev: number;
+  ino: number;
+  nlink: number;
+  rdev: number;
+}
+
+export interface DirectoryEntry {
+  name: string;
+  /** DT_* of the entry (4 directory, 8 regular, 10 symlink …); never DT_UNKNOWN, it is looked up then. */
+  type: number;
+}
+
+/** Events of `watch`, a bit mask: 1 readable (or peer closed), 2 writable. Errors and hang-ups report as both. */
+export type WatchEvents = number;
+
+/** A frame that the native channel does not consume itself (see guest/protocol/frames.ts for types). */
+export type FrameListener = (type: number, stream: number, payload: Uint8Array) => void;
+
+/** Why a channel stopped: the peer closed it, or its bytes are no frames of ours. Called at most once. */
+export type ChannelEndListener = (reason: 'closed' | 'protocol' | 'error', message: string) => void;
+
+export interface ChannelOptions {
+  /** Largest payload accepted, bytes; a longer frame ends the channel as `protocol`. */
+  maxPayload: number;
+  /** Bound on bytes queued by `channelSend` while the descriptor is not writable; beyond it ENOBUFS is thrown. */
+  maxQueued: number;
+  onFrame: FrameListener;
+  onEnd: ChannelEndListener;
+}
+
+/** Outcome of a source or sink: bytes that passed, and the error text when it ended by one. */
+export type TransferEndListener = (total: number, error: NativeError | null) => void;
+
+export interface Native {
+  // ---- mount ----
+  mount(source: string | null, target: string, type: string | null, flags: number, data: string | null): void;
+  umount(target: string, flags: number): void;
+  /** MS_MOVE of `newRoot` onto `/`, chroot and chdir into it: what switch_root(8) does. */
+  switchRoot(newRoot: string): void;
+  pivotRoot(newRoot: string, putOld: string): void;
+  chroot(path: string): void;
+  statfs(path: string): FileSystemStats;
+
+  // ---- module ----
+  /** finit_module(2). `flags`: 1 ignore modversions, 2 ignore vermagic, 4 compressed file (.xz/.zst/.gz, the kernel decompresses). */
+  loadModule(fd: number, parameters: string, flags: number): void;
+  deleteModule(name: string, flags: number): void;
+
+  // ---- process ----
+  /** Starts a program. Returns after a successful execve; a failure before it throws with the call that failed in `syscall`. */
+  spawn(options: SpawnOptions): { pid: number; pidfd: number };
+  /** waitid(P_PID, WEXITED|WNOHANG): null while the child still runs. */
+  waitPid(pid: number): ExitStatus | null;
+  /** Reaps every child that has ended (waitid(P_ALL) until none is left): PID 1's way. */
+  reapAll(): ExitStatus[];
+  kill(pid: number, signal: number): void;
+  /** pidfd_send_signal(2): never hits a recycled pid. */
+  killPidfd(pidfd: number, signal: number): void;
+  /** Returns [master, slave], both O_CLOEXEC, master non-blocking, with the window size given. */
+  openPty(rows: number, columns: number): [number, number];
+  setWindowSize(fd: number, rows: number, columns: number): void;
+  getPid(): number;
+  getParentPid(): number;
+  getUid(): number;
+  /** signalfd(2) for the signals given, which are blocked in this thread; non-blocking. */
+  signalFd(signals: number[]): number;
+  /** Drains a signalfd: the signal numbers that were pending. */
+  readSignals(fd: number): number[];
+  /** prctl(PR_SET_DUMPABLE / PR_SET_CHILD_SUBREAPER …), raw: used for the few one-line settings. */
+  prctl(option: number, argument: number): number;
+
+  // ---- netlink (every `name` is a link name; addresses are textual, IPv4 or IPv6) ----
+  links(): { index: number; name: string; mac: string; mtu: number; up: boolean; rxBytes: number; txBytes: number }[];
+  linkSet(name: string, change: { up?: boolean; mtu?: number; mac?: string; rename?: string }): void;
+  addressAdd(name: string, address: string, prefix: number): void;
+  addressRemove(name: string, address: string, prefix: number): void;
+  /** `destination` null = default route of the gateway's family; no gateway = on-link. EEXIST is thrown, callers decide. */
+  routeAdd(name: string, destination: string | null, prefix: number, gateway: string | null, metric: number): void;
+  routeRemove(name: string, destination: string | null, prefix: number, gateway: string | null, metric: number): void;
+  /** ethtool feature switches through SIOCETHTOOL: 'tx-checksum' | 'rx-checksum' | 'sg' | 'tso' | 'gso' | 'gro'. */
+  linkFeature(name: string, feature: string, on: boolean): void;
+
+  // ---- device ----
+  mknod(path: string, mode: number, major: number, minor: number): void;
+  /** ioctl(2) with an integer argument. */
+  ioctlInt(fd: number, request: number, argument: number): number;
+  /** ioctl(2) with a buffer that is read and written in place. */
+  ioctlBuffer(fd: number, request: number, buffer: Uint8Array): number;
+
+  // ---- path and files ----
+  open(path: string, flags: number, mode: number): number;
+  /** openat2(2) with RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS: nothing outside `rootFd` can be reached. */
+  openBeneath(rootFd: number, path: string, flags: number, mode: number): number;
+  close(fd: number): void;
+  /** Bytes read into `buffer`; 0 at end; -1 when the descriptor would block. */
+  read(fd: number, buffer: Uint8Array): number;
+  /** Bytes written; -1 when the descriptor would block. */
+  write(fd: number, buffer: Uint8Array): number;
+  fsync(fd: number): void;
+  fstat(fd: number): FileStat;
+  stat(path: string): FileStat;
+  lstat(path: string): FileStat;
+  readlink(path: string): string;
+  readDirectory(fd: number): DirectoryEntry[];
+  mkdir(path: string, mode: number): void;
+  mkdirAt(dirFd: number, name: string, mode: number): void;
+  symlink(target: string, path: string): void;
+  symlinkAt(target: string, dirFd: number, name: string): void;
+  linkAt(oldDirFd: number, oldName: string, newDirFd: number, newName: string): void;
+  mknodAt(dirFd: number, name: string, mode: number, major: number, minor: number): void;
+  readlinkAt(dirFd: number, name: string): string;
+  statAt(dirFd: number, name: string): FileStat;
+  unlinkAt(dirFd: number, name: string, directory: boolean): void;
+  renameAt(oldDirFd: number, oldName: string, newDirFd: number, newName: string): void;
+  chownAt(dirFd: number, name: string, uid: number, gid: number): void;
+  chmodFd(fd: number, mode: number): void;
+  chownFd(fd: number, uid: number, gid: number): void;
+  /** utimensat(2) on a name, symlinks not followed; seconds with fraction. */
+  utimesAt(dirFd: number, name: string, seconds: number): void;
+  unlink(path: string): void;
+  rmdir(path: string): void;
+  /** pipe2(O_CLOEXEC): [read, write]; the ends named in `nonBlocking` ('read' | 'write' | 'none' | 'both') get O_NONBLOCK; `size` > 0 sets F_SETPIPE_SZ (best effort). */
+  pipe(nonBlocking: 'read' | 'write' | 'none' | 'both', size: number): [number, number];
+  /** socketpair(AF_UNIX, SOCK_STREAM|SOCK_CLOEXEC). */
+  socketPair(): [number, number];
+  setNonBlocking(fd: number, on: boolean): void;
+  /** flock(2) LOCK_EX|LOCK_NB (or LOCK_SH): false when another holds it. */
+  flock(fd: number, exclusive: boolean): boolean;
+  /** FIONREAD: bytes that can be read now. */
+  pending(fd: number): number;
+
+  // ---- event loop ----
+  /** Calls back whenever `fd` is ready (level-triggered). One watch a descriptor: a second call replaces the events and callback. Regular files throw EPERM. */
+  watch(fd: number, events: WatchEvents, callback: (events: WatchEvents) => void): void;
+  /** Must be called before the descriptor is closed. Unknown descriptors are ignored. */
+  unwatch(fd: number): void;
+
+  // ---- stream: a framed, non-blocking descriptor with a native bulk path (guest/protocol/frames.ts) ----
+  /** Takes over `fd` (made non-blocking, watched). Frames DATA/EOF/CREDIT of registered streams never reach JS. */
+  channelOpen(fd: number, options: ChannelOptions): number;
+  channelSend(channel: number, type: number, stream: number, payload: Uint8Array): void;
+  /** Bytes queued and not yet taken by the descriptor. */
+  channelQueued(channel: number): number;
+  channelClose(channel: number): void;
+  /**
+   * Pumps `fd` → DATA frames of `stream`, never more than the credit that the peer gave (CREDIT frames add to
+   * `credit`), then one EOF frame (none when `limit` ended it early through sourceStop). Takes `fd` over and closes it.
+   * Pipes, ptys (EIO at hang-up counts as the end) and regular files.
+   */
+  sourceOpen(channel: number, stream: number, fd: number, credit: number, onEnd: TransferEndListener): number;
+  /** Bytes sent so far. */
+  sourceSent(source: number): number;
+  /**
+   * Calls back once, with the total sent at that moment, when everything that is in the pipe *now* has been sent,
+   * or at its end: what a command's exit notice waits for. Later output goes on being pumped.
+   */
+  sourceDrain(source: number, callback: (total: number) => void): void;
+  /** Ends a source now: closes the descriptor, sends EOF. */
+  sourceStop(source: number): void;
+  /**
+   * DATA frames of `stream` → `fd`, at most `window` bytes held here; CREDIT frames go back as `fd` takes them.
+   * EOF closes `fd` (for a pty master the EOF character is written instead, when `eofByte` ≥ 0, and it stays open). When the reader is gone (EPIPE) later
+   * data is dropped, credit still flows and `onEnd` reports it. Data beyond the window is a protocol error. Takes `fd` over.
+   */
+  sinkOpen(channel: number, stream: number, fd: number, window: number, eofByte: number, onEnd: TransferEndListener): number;
+  sinkStop(sink: number): void;
+
+  // ---- power ----
+  /** sync(2). */
+  sync(): void;
+  /** reboot(2) with a LINUX_REBOOT_CMD_* value. */
+  reboot(command: number): void;
+  /** Writes `value` to the isa-debug-exit port 0xf4: QEMU exits with (value << 1) | 1. Returns only when there is no such device. */
+  debugExit(value: number): void;
+  setHostname(name: string): void;
+  /** Sets CLOCK_REALTIME, seconds with fraction since the epoch. */
+  setClock(seconds: number): void;
+  /** CLOCK_MONOTONIC, milliseconds with fraction. */
+  monotonic(): number;
+  /** RNDADDENTROPY + RNDRESEEDCRNG on /dev/urandom. */
+  addEntropy(bytes: Uint8Array): void;
+  uname(): { release: string; version: string; machine: string; nodename: string };
+}
