@@ -1,0 +1,95 @@
+/** What the host's parts say to each other about a VM: the specification, its phases, its commands. */
+import type { ExitedEvent, MountSpec, NetworkSpec, StatsReply } from '../../guest/protocol/messages.ts';
+
+/** The three things that a boot needs; made by `make`, or by `ya-vm initramfs build`. */
+export interface BootAssets {
+  /** PVH ELF. */
+  kernel: string;
+  initramfs: string;
+  /** manifest.json of the initramfs: versions and checksums. */
+  manifest: string;
+}
+
+export type AccelChoice = 'auto' | 'kvm' | 'tcg';
+
+/** Everything that decides how a VM is made. */
+export interface VmSpec {
+  assets: BootAssets;
+  /** Image files (`.gvmi` or squashfs), topmost layer first. Verified by the caller (host/image). */
+  layers: string[];
+  /** Root's writable layer: a sparse ext4 disk of this many bytes made for this VM, or memory. */
+  root: { disk: number } | { ram: number };
+  /** Keep the root disk here (and do not remove it at the end) instead of in the run folder. */
+  rootDisk?: string;
+  memoryMiB: number;
+  cpus: number;
+  hostname: string;
+  accel: AccelChoice;
+  mounts?: MountSpec[];
+  network?: NetworkSpec;
+  /** Extra kernel words, for tests and debugging. */
+  kernelWords?: string[];
+  /** Free-form label shown by `ya-vm ps`: image name and command. */
+  title?: string;
+}
+
+/** The phases of a start that a person is shown, in order; each is reported with its duration. */
+export type PhaseName = 'accelerator' | 'disk' | 'kernel' | 'agent' | 'file systems' | 'command';
+export interface Phase {
+  name: PhaseName;
+  milliseconds: number;
+}
+
+/** One command to run in a VM. */
+export interface CommandSpec {
+  argv: string[];
+  argv0?: string;
+  env: string[];
+  cwd?: string;
+  user?: string;
+  rlimits?: Record<string, [number, number]>;
+  tty?: { rows: number; columns: number };
+  /** Open a stdin stream; without it the command reads /dev/null. */
+  stdin?: boolean;
+  /** 'pipe' streams to the host; 'merge' (stderr only) is the same pipe as stdout. Default pipe. */
+  stdout?: 'pipe' | 'discard' | { file: string; append?: boolean };
+  stderr?: 'pipe' | 'discard' | 'merge' | { file: string; append?: boolean };
+  noNewPrivileges?: boolean;
+  memoryLimit?: number;
+  pidsLimit?: number;
+}
+
+/** How a command ended, as the host tells it. */
+export interface CommandResult {
+  /** Exit code, or 128 + signal. */
+  exitCode: number;
+  signal?: number;
+  outOfMemory: boolean;
+  /** False when the output that the guest announced had not arrived 5 s after the exit notice. */
+  complete: boolean;
+  totals: ExitedEvent['totals'];
+  cpu: ExitedEvent['cpu'];
+  memoryPeak: number;
+}
+
+export type VmState = 'new' | 'launching' | 'booting' | 'configuring' | 'running' | 'stopping' | 'ended';
+
+/** vm.json in the run folder: what `ps`, `shell`, `console` and the janitor read. */
+export interface VmRecord {
+  id: string;
+  title: string;
+  /** The supervising ya-vm process and QEMU, each with its start time in clock ticks (field 22 of /proc/PID/stat), against recycled pids. */
+  supervisor: { pid: number; startTime: number };
+  qemu: { pid: number; startTime: number } | null;
+  state: VmState;
+  started: string;
+  memoryMiB: number;
+  cpus: number;
+  accel: 'kvm' | 'tcg';
+  layers: string[];
+  hostname: string;
+  /** Path of the console's pty, when there is one. */
+  console: string | null;
+}
+
+export type { StatsReply };
