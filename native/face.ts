@@ -178,6 +178,10 @@ export interface Native {
   /** openat2(2) with RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS: nothing outside `rootFd` can be reached. */
   openBeneath(rootFd: number, path: string, flags: number, mode: number): number;
   close(fd: number): void;
+  /** dup(2), close-on-exec. */
+  dup(fd: number): number;
+  /** lseek(2); returns the new offset. `whence`: 0 set, 1 current, 2 end. */
+  seek(fd: number, offset: number, whence: number): number;
   /** Bytes read into `buffer`; 0 at end; -1 when the descriptor would block. */
   read(fd: number, buffer: Uint8Array): number;
   /** Bytes written; -1 when the descriptor would block. */
