@@ -1,0 +1,36 @@
+# Every target is one script; `make` alone lists them. README.md shows the two that a newcomer needs.
+.DEFAULT_GOAL := help
+.PHONY: help setup build run test soak bench check format clean
+MAKEFLAGS += --no-print-directory
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## Debian packages, the pinned Node, npm packages
+	@build/setup.sh
+
+build: setup ## everything in build/out: launcher, /init, kernel, initramfs, demo image
+	@build/node.sh build/main.ts
+
+run: build ## boot a VM, run a command in it, show its output
+	@build/demo.sh
+
+test: build ## every test, with counts that fit CI
+	@build/node.sh test/run.ts
+
+soak: build ## every test, with the full counts
+	@YAVM_SOAK=1 build/node.sh test/run.ts
+
+bench: build ## measure; prints a table, writes build/out/bench.json
+	@build/node.sh test/bench/run.ts
+
+check: setup ## types, format and lint
+	@build/node.sh node_modules/.bin/tsc
+	@build/node.sh node_modules/.bin/biome check .
+
+format: setup ## format every file
+	@build/node.sh node_modules/.bin/biome check --write .
+
+clean: ## remove what was built; keep downloads (build/cache)
+	rm -rf build/out native/addon/build .tap
+	rm -rf build/cache/steps
