@@ -28,12 +28,15 @@ export async function withDeadline<T>(
   const { signal } = options;
   signal?.throwIfAborted();
   const abort = new AbortController();
-  const { promise: interrupted, reject } = Promise.withResolvers<never>();
-  const timer = Number.isFinite(milliseconds)
-    ? setTimeout(() => reject(timeoutError(what, milliseconds, options.hint)), Math.min(milliseconds, MAX_TIMER))
-    : undefined;
-  const onAbort = () => reject(signal?.reason);
-  signal?.addEventListener('abort', onAbort, { once: true });
+  let timer: NodeJS.Timeout | undefined;
+  let onAbort = () => {};
+  const interrupted = new Promise<never>((_, reject) => {
+    onAbort = () => reject(signal?.reason);
+    signal?.addEventListener('abort', onAbort, { once: true });
+    if (!Number.isFinite(milliseconds)) return;
+    const expire = () => reject(timeoutError(what, milliseconds, options.hint));
+    timer = setTimeout(expire, Math.min(milliseconds, MAX_TIMER));
+  });
   try {
     const running = typeof work === 'function' ? work(abort.signal) : work;
     // The race attaches a handler to both, so neither's late rejection is "unhandled".

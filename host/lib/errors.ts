@@ -73,7 +73,9 @@ export function describeError(error: unknown): string {
   }
   const ours = findYavmError(error);
   if (ours) text += ` (${ours.code})`;
-  const hint = chain.find((link): link is YavmError => link instanceof YavmError && link.hint !== undefined)?.hint;
+  const hint = chain.find(
+    (link): link is YavmError => link instanceof YavmError && link.hint !== undefined,
+  )?.hint;
   return hint === undefined ? text : `${text}\n  hint: ${hint.replaceAll('\n', '\n        ')}`;
 }
 

@@ -24,10 +24,7 @@ export class ProgressMeter {
   #done = 0;
   #reported = Number.NEGATIVE_INFINITY;
 
-  constructor(
-    report: (progress: Progress) => void,
-    options: { total?: number; now?: () => number } = {},
-  ) {
+  constructor(report: (progress: Progress) => void, options: { total?: number; now?: () => number } = {}) {
     this.#report = report;
     this.#now = options.now ?? (() => performance.now());
     this.#total = options.total;
