@@ -41,7 +41,11 @@ export function fromNative(code: GuestErrorCode, message: string, error: unknown
   if (error instanceof GuestError) return error;
   const text = error instanceof Error ? error.message : String(error);
   if (!isNativeError(error)) return new GuestError(code, `${message}: ${text}`);
-  return new GuestError(code, `${message}: ${text}`, { errno: error.code, syscall: error.syscall, path: error.path });
+  return new GuestError(code, `${message}: ${text}`, {
+    errno: error.code,
+    syscall: error.syscall,
+    path: error.path,
+  });
 }
 
 /** The form that crosses the port. Errors that nobody classified become `internal`. */

@@ -25,8 +25,6 @@ export class CgroupTree {
   readonly #root: string;
   /** Made ahead, so that a run request does not wait for mkdir (about 1 ms under emulation). */
   #spare: Cgroup | null = null;
-  /** Ended commands whose background children are still there: removed when they are gone. */
-  readonly #lingering = new Set<Cgroup>();
   #next = 1;
 
   /** `mountPoint`: where the cgroup2 file system is. */
@@ -55,12 +53,6 @@ export class CgroupTree {
   /** Makes the next spare; called when nobody waits. */
   prepare(): void {
     this.#spare ??= this.#make();
-    for (const group of this.#lingering) if (group.remove()) this.#lingering.delete(group);
-  }
-
-  /** Gives a group back: removed now, or as soon as its last process is gone. */
-  release(group: Cgroup): void {
-    if (!group.remove()) this.#lingering.add(group);
   }
 
   /** CPU time of every command so far, milliseconds. */

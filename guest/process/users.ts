@@ -41,7 +41,9 @@ export function parseGroup(text: string): GroupEntry[] {
   return fields(text, 4).flatMap(([name, , gid, members]) => {
     const id = number(gid);
     if (id === null) return [];
-    return [{ name: name as string, gid: id, members: (members as string).split(',').filter((m) => m !== '') }];
+    return [
+      { name: name as string, gid: id, members: (members as string).split(',').filter((m) => m !== '') },
+    ];
   });
 }
 
@@ -114,7 +116,9 @@ function findUser(user: string, entries: PasswdEntry[]): PasswdEntry {
   const entry = entries.find((e) => (id === null ? e.name === user : e.uid === id));
   if (entry) return { ...entry, home: entry.home || '/' };
   if (id !== null) return { name: '', uid: id, gid: 0, home: id === 0 ? '/root' : '/' };
-  throw new GuestError('unknown-user', `no user '${user}' in the image's /etc/passwd`, { path: '/etc/passwd' });
+  throw new GuestError('unknown-user', `no user '${user}' in the image's /etc/passwd`, {
+    path: '/etc/passwd',
+  });
 }
 
 function findGroup(group: string, entries: GroupEntry[]): number {
@@ -122,7 +126,9 @@ function findGroup(group: string, entries: GroupEntry[]): number {
   const entry = entries.find((e) => (id === null ? e.name === group : e.gid === id));
   if (entry) return entry.gid;
   if (id !== null) return id;
-  throw new GuestError('unknown-user', `no group '${group}' in the image's /etc/group`, { path: '/etc/group' });
+  throw new GuestError('unknown-user', `no group '${group}' in the image's /etc/group`, {
+    path: '/etc/group',
+  });
 }
 
 function fields(text: string, least: number): string[][] {

@@ -1,0 +1,19 @@
+/** What the engine (native/engine) gives to JavaScript besides the addon. */
+export interface Engine {
+  version: string;
+  /** argv of the program. */
+  args: string[];
+  /** Ends a program that is not PID 1. */
+  exit(code: number): never;
+  /** Redirects `console`. */
+  setConsole(write: (level: 'debug' | 'info' | 'warn' | 'error', text: string) => void): void;
+  /** Descriptor of the log port: the engine writes its last words there natively, whatever state JavaScript is in. */
+  setFatalFd(fd: number): void;
+}
+
+declare const yavmEngine: Engine;
+
+/** The engine this program runs in. */
+export function engine(): Engine {
+  return yavmEngine;
+}

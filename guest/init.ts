@@ -1,0 +1,43 @@
+/** PID 1: the boot order. Everything before `hello` knows only the VM's shape; `configure` brings the rest. */
+import { native } from '../native/native.ts';
+import { Agent } from './agent/agent.ts';
+import { hello } from './agent/hello.ts';
+import { listen } from './agent/listen.ts';
+import { Log } from './agent/log.ts';
+import { openPorts } from './agent/ports.ts';
+import { Session } from './agent/session.ts';
+import { loadEarlyModules } from './boot/modules.ts';
+import { mountEarly } from './boot/mounts.ts';
+import { engine } from './engine.ts';
+import { runFilesRole } from './files/role.ts';
+import { O_CLOEXEC, O_DIRECTORY, O_RDONLY } from './lib/constants.ts';
+
+async function boot(): Promise<void> {
+  const system = native();
+  const begun = system.monotonic();
+  mountEarly(system);
+  const initramfsFd = system.open('/', O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+  loadEarlyModules(system, initramfsFd);
+  const modules = system.monotonic();
+
+  const ports = await openPorts(system);
+  engine().setFatalFd(ports.log);
+  const channels = listen(system, ports);
+  const log = new Log(system, channels.log);
+  engine().setConsole((level, text) => log.write(level, text));
+
+  const agent = new Agent({
+    native: system,
+    log,
+    controlChannel: channels.control,
+    dataChannel: channels.data,
+    initramfsFd,
+  });
+  const session = new Session(agent);
+  channels.serve(agent, session);
+  session.notify(hello(system, { init: begun, modules }));
+}
+
+const [, role, name, ...words] = engine().args;
+if (role === '--role' && name === 'files') runFilesRole(native(), words, engine().exit);
+else void boot();
