@@ -1,0 +1,18 @@
+/** The layers of the test suite: a folder of test/ each, in the order in which they run. test/README.md describes them. */
+
+export interface Layer {
+  /** Folder under test/. */
+  name: string;
+  /** Files that run at a time. */
+  jobs: number;
+  /** Longest that one file may take, seconds: in an ordinary run and in a soak. */
+  timeout: { ordinary: number; soak: number };
+}
+
+/** Machines with two cores are the measure; a VM under TCG takes more than one of them, hence one file at a time there. */
+export const LAYERS: Layer[] = [
+  { name: 'unit', jobs: 2, timeout: { ordinary: 120, soak: 600 } },
+  { name: 'native', jobs: 2, timeout: { ordinary: 180, soak: 900 } },
+  { name: 'fuzz', jobs: 2, timeout: { ordinary: 300, soak: 3600 } },
+  { name: 'vm', jobs: 1, timeout: { ordinary: 600, soak: 4 * 3600 } },
+];
