@@ -1,0 +1,153 @@
+/** The command line as a whole: finds the command, parses, runs it, and turns what it throws into a line and a code. */
+import { Command, CommanderError } from 'commander';
+import { describeError, findYavmError, toError, YavmError } from '../lib/errors.ts';
+import { createLogger, isLogLevel, LOG_LEVELS, type LogLevel, printable } from '../lib/logger.ts';
+import { type Act, COMMANDS, type CommandRow } from './commands.ts';
+import { type Context, styleOf, writeAll } from './context.ts';
+import { EXIT, exitCodeOf } from './exit.ts';
+import { usageError } from './options.ts';
+
+/** A context before options are read: its log does not exist yet. */
+export type Streams = Omit<Context, 'log'>;
+
+/**
+ * Runs one command line (without node and script).
+ * @returns the exit code. Never rejects: what a command throws is printed.
+ */
+export async function runProgram(
+  words: readonly string[],
+  streams: Streams,
+  table: readonly CommandRow[] = COMMANDS,
+): Promise<number> {
+  const state: State = { code: EXIT.ok, context: null, level: 'warn' };
+  try {
+    const program = await buildProgram(words, streams, table, state);
+    await program.parseAsync([...words], { from: 'user' });
+    return state.code;
+  } catch (error) {
+    return await report(error, streams, state.level);
+  } finally {
+    await state.context?.log.close();
+  }
+}
+
+interface State {
+  code: number;
+  context: Context | null;
+  level: LogLevel;
+}
+
+const GLOBAL_OPTIONS_WITH_VALUE = ['--log-level', '--log-file'];
+
+/** The first word that is no global option: the command's name, or for `help X` the X. */
+export function wantedCommand(words: readonly string[]): string | undefined {
+  for (let index = 0; index < words.length; index++) {
+    const word = words[index] as string;
+    if (GLOBAL_OPTIONS_WITH_VALUE.includes(word)) index++;
+    else if (!word.startsWith('-') && word !== 'help') return word;
+  }
+  return undefined;
+}
+
+async function buildProgram(
+  words: readonly string[],
+  streams: Streams,
+  table: readonly CommandRow[],
+  state: State,
+): Promise<Command> {
+  const program = new Command('ya-vm')
+    .description('Runs commands in virtual machines: boots in seconds, returns all of their output.')
+    .usage('[--log-level LEVEL] COMMAND …')
+    .enablePositionalOptions()
+    .exitOverride()
+    .helpCommand('help [command]', 'show the help of a command')
+    .configureOutput({
+      writeOut: (text) => streams.stdout.write(text),
+      writeErr: (text) => streams.stderr.write(text),
+      // Errors of commander are thrown too (exitOverride), and printed in one place: `report`.
+      outputError: () => {},
+      getOutHelpWidth: () => streams.stdout.columns ?? 80,
+      getOutHasColors: () => false,
+    });
+  addLogOptions(program);
+  program.addHelpText('after', PROGRAM_HELP);
+
+  const act: Act = (command, handler) => {
+    command.action(async () => {
+      const options = command.optsWithGlobals();
+      state.context = openContext(streams, options, state);
+      state.code = await handler(state.context, options, command.processedArgs);
+    });
+  };
+  const wanted = wantedCommand(words);
+  for (const row of table) {
+    const command = program.command(row.name).description(row.summary).helpCommand(false);
+    if (row.name !== wanted) continue;
+    addLogOptions(command);
+    (await row.load()).define(command, act);
+  }
+  return program;
+}
+
+/** On the program and on each command: people write them in both places. */
+function addLogOptions(command: Command): void {
+  command
+    .option('--log-level <level>', `what ya-vm logs: ${LOG_LEVELS.join(', ')} (default: warn)`)
+    .option('--log-file <file>', 'append the log to this file, as JSON lines, instead of standard error');
+}
+
+function openContext(streams: Streams, options: Record<string, unknown>, state: State): Context {
+  const level = (options.logLevel as string | undefined) ?? 'warn';
+  if (!isLogLevel(level)) {
+    throw usageError(`--log-level: '${level}' is no level`, `Choose one of: ${LOG_LEVELS.join(', ')}.`);
+  }
+  state.level = level;
+  return { ...streams, log: createLogger({ level, file: options.logFile as string | undefined }) };
+}
+
+const PROGRAM_HELP = `
+Exit codes: the command's own for run and shell (128 + n after signal n); 124 --timeout passed;
+125 ya-vm failed; 126 command not executable; 127 command not found.
+
+Examples:
+  ya-vm run -- uname -a                      a command in the demo image
+  ya-vm run --image task.gvmi -- ./job       one of an image of yours
+  ya-vm shell --image task.gvmi              look around in it
+  ya-vm doctor                               what is missing on this host`;
+
+/** Prints an error as one line, its code, and a hint. @returns the exit code. */
+async function report(error: unknown, streams: Streams, level: LogLevel): Promise<number> {
+  // Help: asked for, or shown because no command was given.
+  if (error instanceof CommanderError && error.exitCode === 0) return EXIT.ok;
+  if (error instanceof CommanderError && error.code === 'commander.help') return EXIT.failure;
+  const ours = error instanceof CommanderError ? fromCommander(error) : error;
+  const known = findYavmError(ours)
+    ? ours
+    : new YavmError('YAVM_E_INTERNAL', 'unexpected error', {
+        cause: ours,
+        hint: 'Run it again with --log-level debug for the stack, and report it.',
+      });
+  const [first, ...rest] = printable(describeError(known)).split('\n');
+  const style = styleOf(streams, streams.stderr);
+  const lines = [`${style.red('ya-vm:')} ${first}`, ...rest.map((line) => style.dim(line))];
+  if (level === 'debug' || level === 'trace') lines.push(printable(stackOf(known)));
+  await writeAll(streams.stderr, lines.map((line) => `${line}\n`).join(''));
+  return exitCodeOf(known);
+}
+
+/** Commander's text without its "error: ", with our code and a pointer to the help. */
+function fromCommander(error: CommanderError): YavmError {
+  return usageError(
+    error.message.replace(/^error: /, ''),
+    "'ya-vm COMMAND --help' shows what a command takes.",
+  );
+}
+
+function stackOf(error: unknown): string {
+  const stacks: string[] = [];
+  for (let link = error, depth = 0; link !== undefined && depth < 8; depth++) {
+    stacks.push(toError(link).stack ?? String(link));
+    link = link instanceof Error ? link.cause : undefined;
+  }
+  return stacks.join('\ncaused by: ');
+}
