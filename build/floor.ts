@@ -1,0 +1,68 @@
+/**
+ * The floor: the least that a guest can be. A busybox script as /init loads the modules that the agent loads before
+ * hello, writes one byte to the control port, and sleeps. The bench compares the agent's start with it, and a probe
+ * of the accelerator needs no more.
+ */
+import { join } from 'node:path';
+import { buildInitramfs } from '../initramfs/build.ts';
+import { fetchPackage } from '../initramfs/kernel/package-cache.ts';
+import type { KernelSource } from '../initramfs/kernel/source.ts';
+import type { Manifest } from '../initramfs/manifest.ts';
+import { resolveClosure } from '../initramfs/modules/closure.ts';
+import { MODULES } from '../initramfs/modules/table.ts';
+import { PACKAGE_CACHE } from './kernel.ts';
+
+/** Name of the port that the byte is written to (PORTS.control of guest/protocol/messages.ts; a test holds them together). */
+export const FLOOR_PORT = 'yavm.control';
+/** The byte: a full stop. */
+export const FLOOR_BYTE = 0x2e;
+
+/** What of the table is loaded before hello. */
+const EARLY = MODULES.filter(({ stage }) => stage === 'hello');
+
+/** Builds the floor's initramfs for a kernel. `output`: where the archive goes. */
+export async function buildFloor(
+  kernel: KernelSource,
+  output: string,
+  cache = PACKAGE_CACHE,
+): Promise<Manifest> {
+  const { release, index } = kernel.modules;
+  const modules = resolveClosure(index, EARLY, kernel.config).modules.map(({ name }) => name);
+  return buildInitramfs({
+    kernel,
+    init: Buffer.from(floorScript(release, modules)),
+    modules: EARLY,
+    files: [{ source: await fetchBusybox(cache), path: '/bin/busybox', mode: 0o755 }],
+    outputs: { initramfs: output },
+    version: 'floor',
+  });
+}
+
+/** Path of Debian's static busybox, unpacked in the cache. */
+export async function fetchBusybox(
+  cache = PACKAGE_CACHE,
+  onProgress?: (line: string) => void,
+): Promise<string> {
+  const { folder } = await fetchPackage({ folder: cache, onProgress }, 'busybox-static');
+  return join(folder, 'bin', 'busybox');
+}
+
+/** The script. The port's name arrives some time after its driver is loaded, hence the loop. */
+export function floorScript(release: string, modules: readonly string[]): string {
+  return `#!/bin/busybox sh
+b=/bin/busybox
+$b mount -t devtmpfs dev /dev
+$b mount -t sysfs sys /sys
+${modules.map((name) => `$b insmod /lib/modules/${release}/${name}.ko`).join('\n')}
+while :; do
+  for port in /sys/class/virtio-ports/*; do
+    read -r name 2>/dev/null <$port/name || continue
+    [ "$name" = ${FLOOR_PORT} ] || continue
+    exec 3>/dev/\${port##*/}
+    printf . >&3
+    exec $b sleep 1000000
+  done
+  $b usleep 1000
+done
+`;
+}
