@@ -63,6 +63,8 @@ export interface LinkSpec {
   /** MAC to set, when it is to differ (VPN: 90:13 + IPv4). */
   setMac?: string;
   mtu?: number;
+  /** false: the guest computes checksums and cuts segments itself, for a peer that would not. Default: as the NIC offers. */
+  offloads?: boolean;
   /** `address/prefix`. */
   addresses: string[];
   routes?: RouteSpec[];

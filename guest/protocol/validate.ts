@@ -107,6 +107,7 @@ const link = object<LinkSpec>({
   name: linkName,
   setMac: optional(mac),
   mtu: optional(integer(68, 65535)),
+  offloads: optional(boolean),
   addresses: list(prefix, 64),
   routes: optional(list(route, 1024)),
 });
