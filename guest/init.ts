@@ -5,7 +5,6 @@ import { hello } from './agent/hello.ts';
 import { listen } from './agent/listen.ts';
 import { Log } from './agent/log.ts';
 import { openPorts } from './agent/ports.ts';
-import { Session } from './agent/session.ts';
 import { loadEarlyModules } from './boot/modules.ts';
 import { mountEarly } from './boot/mounts.ts';
 import { engine } from './engine.ts';
@@ -14,11 +13,11 @@ import { O_CLOEXEC, O_DIRECTORY, O_RDONLY } from './lib/constants.ts';
 
 async function boot(): Promise<void> {
   const system = native();
-  const begun = system.monotonic();
+  const init = system.monotonic();
   mountEarly(system);
   const initramfsFd = system.open('/', O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
-  loadEarlyModules(system, initramfsFd);
-  const modules = system.monotonic();
+  const modules = loadEarlyModules(system, initramfsFd);
+  const loaded = system.monotonic();
 
   const ports = await openPorts(system);
   engine().setFatalFd(ports.log);
@@ -29,13 +28,12 @@ async function boot(): Promise<void> {
   const agent = new Agent({
     native: system,
     log,
+    modules,
     controlChannel: channels.control,
     dataChannel: channels.data,
-    initramfsFd,
   });
-  const session = new Session(agent);
-  channels.serve(agent, session);
-  session.notify(hello(system, { init: begun, modules }));
+  channels.serve(agent);
+  agent.session.notify(hello(system, { init, modules: loaded }));
 }
 
 const [, role, name, ...words] = engine().args;

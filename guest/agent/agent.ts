@@ -1,15 +1,19 @@
 /** The agent's state: its channels from the start, the task once the host has configured the VM. */
 import type { Native } from '../../native/face.ts';
+import type { ModuleLoader } from '../boot/modules.ts';
+import type { TaskRoot } from '../boot/root.ts';
 import { GuestError } from '../errors.ts';
+import type { TaskNetwork } from '../net/configure.ts';
 import type { CgroupTree } from '../process/cgroup.ts';
 import type { Commands } from '../process/commands.ts';
 import type { Reaper } from '../process/reaper.ts';
 import type { Log } from './log.ts';
+import { Session } from './session.ts';
 
 /** What exists after `configure`. */
 export interface Task {
-  /** The task's root directory. */
-  rootFd: number;
+  root: TaskRoot;
+  network: TaskNetwork;
   commands: Commands;
   cgroups: CgroupTree;
   reaper: Reaper;
@@ -27,8 +31,9 @@ export class Agent {
   /** Native channels of the control and the data port. */
   readonly controlChannel: number;
   readonly dataChannel: number;
-  /** The initramfs' root: kernel modules are loaded from there, never from the image. */
-  readonly initramfsFd: number;
+  /** Loads kernel modules from the initramfs, never from the image. */
+  readonly modules: ModuleLoader;
+  readonly session: Session;
   /** A shutdown has begun: nothing new is started. */
   stopping = false;
   /** A configure has begun; it happens once in a VM's life, even when it fails. */
@@ -40,13 +45,14 @@ export class Agent {
     log: Log;
     controlChannel: number;
     dataChannel: number;
-    initramfsFd: number;
+    modules: ModuleLoader;
   }) {
     this.native = parts.native;
     this.log = parts.log;
     this.controlChannel = parts.controlChannel;
     this.dataChannel = parts.dataChannel;
-    this.initramfsFd = parts.initramfsFd;
+    this.modules = parts.modules;
+    this.session = new Session(this);
   }
 
   get configured(): boolean {

@@ -4,7 +4,6 @@ import { MAX_CONTROL_PAYLOAD, MAX_DATA_PAYLOAD, MAX_LOG_PAYLOAD } from '../proto
 import { PORTS } from '../protocol/messages.ts';
 import type { Agent } from './agent.ts';
 import type { PortName } from './ports.ts';
-import type { Session } from './session.ts';
 import { shutdown } from './shutdown.ts';
 
 /** Bytes queued for a port before sends fail: a few full frames. Streams do not queue, they wait. */
@@ -21,11 +20,11 @@ export interface Channels {
   data: number;
   log: number;
   /** From now on frames reach the session; ones that came earlier were kept by the port. */
-  serve(agent: Agent, session: Session): void;
+  serve(agent: Agent): void;
 }
 
 export function listen(native: Native, fds: Record<PortName, number>): Channels {
-  let serving: { agent: Agent; session: Session } | null = null;
+  let serving: Agent | null = null;
 
   const open = (name: PortName, maxPayload: number): number =>
     native.channelOpen(fds[name], {
@@ -34,10 +33,10 @@ export function listen(native: Native, fds: Record<PortName, number>): Channels 
       onFrame: (type, stream, payload) => {
         if (!serving) return;
         if (name === 'control') serving.session.receive(type, payload);
-        else strange(serving.session, name, `frame of type ${type} on stream ${stream}`);
+        else strange(serving, name, `frame of type ${type} on stream ${stream}`);
       },
       onEnd: (reason, message) => {
-        if (serving) ended(serving.agent, serving.session, name, reason, message);
+        if (serving) ended(serving, name, reason, message);
       },
     });
 
@@ -45,25 +44,25 @@ export function listen(native: Native, fds: Record<PortName, number>): Channels 
     control: open('control', MAX_CONTROL_PAYLOAD),
     data: open('data', MAX_DATA_PAYLOAD),
     log: open('log', MAX_LOG_PAYLOAD),
-    serve: (agent, session) => {
-      serving = { agent, session };
+    serve: (agent) => {
+      serving = agent;
     },
   };
 }
 
 /** The host sent something that has no meaning on this port. It is told; nothing else changes. */
-function strange(session: Session, name: PortName, message: string): void {
-  session.notify({ event: 'protocol-error', port: PORTS[name], message });
+function strange(agent: Agent, name: PortName, message: string): void {
+  agent.session.notify({ event: 'protocol-error', port: PORTS[name], message });
 }
 
 /**
  * A port is dead: its bytes were no frames, or the host closed it. Without control nobody can ever stop this VM,
  * so it stops itself in order; without data or log the host is told and decides.
  */
-function ended(agent: Agent, session: Session, name: PortName, reason: string, message: string): void {
+function ended(agent: Agent, name: PortName, reason: string, message: string): void {
   agent.log.error(`port ${PORTS[name]} ended`, { reason, detail: message });
   if (name !== 'control') {
-    session.notify({ event: 'protocol-error', port: PORTS[name], message: `${reason}: ${message}` });
+    agent.session.notify({ event: 'protocol-error', port: PORTS[name], message: `${reason}: ${message}` });
     return;
   }
   if (!agent.stopping) void shutdown(agent, { op: 'shutdown', grace: ORPHANED_GRACE });

@@ -2,7 +2,6 @@
 
 import { mountVolumes } from '../boot/volumes.ts';
 import { GuestError } from '../errors.ts';
-import { applyNetwork } from '../net/configure.ts';
 import type { Operation, ReplyOf, RequestOf } from '../protocol/messages.ts';
 import { abort } from './abort.ts';
 import type { Agent } from './agent.ts';
@@ -42,13 +41,11 @@ export const handlers: { [Op in Operation]: Handler<Op> } = {
     return {};
   },
   mount: async (agent, request) => {
-    agent.task();
-    await mountVolumes(agent, [request.mount], '/');
+    await mountVolumes(agent, agent.task().root, [request.mount]);
     return {};
   },
   network: async (agent, request) => {
-    agent.task();
-    await applyNetwork(agent, request.network);
+    await agent.task().network.apply(request.network);
     return {};
   },
   'read-files': readFiles,

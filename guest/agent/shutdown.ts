@@ -17,7 +17,7 @@ export async function shutdown(agent: Agent, request: ShutdownRequest): Promise<
   agent.stopping = true;
   if (agent.configured) {
     await stopCommands(agent, request.grace);
-    unmountAll(agent.native, agent.log);
+    for (const problem of unmountAll(agent.native, agent.task().root)) agent.log.warn(problem);
   }
   agent.native.sync();
   // The reply is queued when this function returns; a port write reaches QEMU before reboot(2) is called.

@@ -11,7 +11,7 @@ export function stats(agent: Agent, request: StatsRequest): StatsReply {
   const { native } = agent;
   const task = agent.task();
   const memory = memoryInfo(native);
-  const root = native.statfs('/');
+  const root = native.statfs(`/proc/self/fd/${task.root.fd}`);
   const reply: StatsReply = {
     uptime: Number.parseFloat(readText(native, '/proc/uptime', MAX_PROC_FILE)) * 1000,
     memory: { ...memory, agent: residentSet(native) },

@@ -75,6 +75,7 @@ export class Command {
         argv: [request.argv0 ?? name, ...request.argv.slice(1)],
         env,
         fds: stdio.child,
+        rootFd: context.rootFd,
         cwd: request.cwd ?? '/',
         uid: identity.uid,
         gid: identity.gid,

@@ -45,9 +45,9 @@ export class Commands {
     for (const command of this.#byId.values()) command.signal(signal, true);
   }
 
-  /** Whether a cgroup name of the kernel's log belongs to a command: its id. */
-  findByCgroup(name: string): number | undefined {
-    for (const command of this.#byId.values()) if (command.cgroup.name === name) return command.id;
+  /** The command that a cgroup name of the kernel's log belongs to. */
+  findByCgroup(name: string): Command | undefined {
+    for (const command of this.#byId.values()) if (command.cgroup.name === name) return command;
     return undefined;
   }
 

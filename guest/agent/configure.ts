@@ -1,0 +1,99 @@
+/** `configure`: from a VM that knows its shape to a task's VM. The steps, in order, each timed. */
+import { applyIdentity } from '../boot/identity.ts';
+import { mountAgent, mountTask } from '../boot/mounts.ts';
+import { renew } from '../boot/renew.ts';
+import { buildRoot, enterRoot, type TaskRoot } from '../boot/root.ts';
+import { mountVolumes } from '../boot/volumes.ts';
+import { GuestError } from '../errors.ts';
+import { TaskNetwork } from '../net/configure.ts';
+import { CgroupTree } from '../process/cgroup.ts';
+import { Commands } from '../process/commands.ts';
+import { Reaper } from '../process/reaper.ts';
+import { UserDatabase } from '../process/users.ts';
+import type { ConfigureRequest, Ready } from '../protocol/messages.ts';
+import type { Agent, Task } from './agent.ts';
+import { followKernelLog } from './kernel-log.ts';
+import { memoryInfo } from './stats.ts';
+
+/**
+ * Memory that commands may not take, bytes: what the kernel and the agent need to go on when a command hits the
+ * limit. Measured: kernel slabs and page tables of an idle VM, the agent's 2 MiB, and room for the pumps.
+ */
+const RESERVED_MEMORY = 24 * 1024 * 1024;
+
+/** Carries out the host's description of this VM. Happens once; a failure leaves a VM that can only be shut down. */
+export async function configure(agent: Agent, request: ConfigureRequest): Promise<Ready> {
+  if (agent.configuring) throw new GuestError('already-configured', 'this VM has been configured before');
+  agent.configuring = true;
+  if (request.logLevel) agent.log.setLevel(request.logLevel);
+  const { native, modules } = agent;
+  const clock = new StepClock(() => native.monotonic());
+
+  await clock.time('clock and entropy', () => renew(native, request.clock, request.entropy));
+  await clock.time('kernel file systems', () => mountAgent(native));
+  const root = await clock.time('root', () => buildRoot({ native, modules }, request));
+  await clock.time('task file systems', () => mountTask(native, root.fd));
+  await clock.time('volumes', () => mountVolumes({ native, modules }, root, request.mounts ?? []));
+  await clock.time('enter root', () => enterRoot(native, root));
+  const network = new TaskNetwork({
+    native,
+    rootFd: root.fd,
+    hostname: request.hostname,
+    loadDrivers: () => modules.loadFor('nics'),
+  });
+  await clock.time('identity', () => applyIdentity(native, root.fd, request.hostname));
+  await clock.time('network', () => network.apply(request.network ?? {}));
+  await clock.time('commands', () => agent.begin(prepareTask(agent, root, network, request.memoryLimit)));
+  modules.loadFor('extras');
+  return { steps: clock.steps };
+}
+
+/** What runs commands: the reaper, their cgroups with one bound for all, and the watch on the kernel's log. */
+function prepareTask(
+  agent: Agent,
+  root: TaskRoot,
+  network: TaskNetwork,
+  memoryLimit: number | undefined,
+): Task {
+  const { native, log, session } = agent;
+  const cgroups = new CgroupTree(native);
+  cgroups.limitMemory(memoryLimit ?? memoryInfo(native).total - RESERVED_MEMORY);
+  cgroups.prepare();
+  const reaper = new Reaper(native);
+  const users = new UserDatabase(native, root.fd);
+  const context = { native, dataChannel: agent.dataChannel, rootFd: root.fd, users, cgroups, reaper };
+  const commands = new Commands(context, (event) => session.notify(event));
+  reaper.onBatch = () => commands.sweep();
+  reaper.start();
+  followKernelLog(
+    native,
+    ({ text }) => log.warn(text, { source: 'kernel' }),
+    (cgroup) => {
+      const command = commands.findByCgroup(cgroup);
+      if (!command || command.ended) return;
+      session.notify({
+        event: 'out-of-memory',
+        process: command.id,
+        kills: command.cgroup.figures().outOfMemoryKills,
+      });
+    },
+  );
+  return { root, network, commands, cgroups, reaper };
+}
+
+/** Runs steps and keeps how long each took. */
+class StepClock {
+  readonly steps: Ready['steps'] = [];
+  readonly #now: () => number;
+
+  constructor(now: () => number) {
+    this.#now = now;
+  }
+
+  async time<T>(name: string, step: () => T | Promise<T>): Promise<T> {
+    const begun = this.#now();
+    const result = await step();
+    this.steps.push({ name, milliseconds: this.#now() - begun });
+    return result;
+  }
+}
