@@ -1,6 +1,4 @@
 /** Sizes that must not be exceeded: over one of them, the build (or the bench, for what only a running VM shows) fails. */
-import { statSync } from 'node:fs';
-
 export interface Budget {
   what: string;
   /** Bytes. */
@@ -19,11 +17,11 @@ export const LIMITS = {
   agentBusy: 8 * MB,
 } as const;
 
-/** The budgets that files show. `base` is the initramfs with the same content, less kernel modules. */
-export function fileBudgets(init: string, base: string): Budget[] {
+/** The budgets that files show, from the sizes in the initramfs' manifest: bytes of `/init`, and of the archive less kernel modules. */
+export function fileBudgets(sizes: { init: number; base: number }): Budget[] {
   return [
-    { what: '/init, stripped', limit: LIMITS.init, measured: statSync(init).size },
-    { what: 'initramfs without modules, zstd', limit: LIMITS.initramfsBase, measured: statSync(base).size },
+    { what: '/init, stripped', limit: LIMITS.init, measured: sizes.init },
+    { what: 'initramfs without modules, zstd', limit: LIMITS.initramfsBase, measured: sizes.base },
   ];
 }
 

@@ -1,7 +1,7 @@
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { assertBudgets, budgetTable, LIMITS } from '../../build/budgets.ts';
+import { assertBudgets, budgetTable, fileBudgets, LIMITS } from '../../build/budgets.ts';
 import { digest, runSteps, type Step } from '../../build/step.ts';
 
 const silent = () => {};
@@ -77,5 +77,6 @@ t.test('a budget that is exceeded fails with the whole table', async (t) => {
   const unknown = { what: 'agent', limit: LIMITS.agentIdle, measured: null };
   t.doesNotThrow(() => assertBudgets([within, unknown]));
   t.throws(() => assertBudgets([within, over]), /small .*ok\n.*larger .*OVER/);
+  t.throws(() => assertBudgets(fileBudgets({ init: LIMITS.init, base: LIMITS.initramfsBase + 1 })), /OVER/);
   t.match(budgetTable([unknown]), [/not measured {2}limit 2.000 MB {2}–/]);
 });
