@@ -152,7 +152,7 @@ function findBanner(vmlinux: Uint8Array): string | null {
 function extraRequests(names: readonly string[]): ModuleRequest[] {
   return names.map((name) => ({
     name,
-    symbol: `the symbol of ${name}`,
+    symbol: null,
     stage: 'configure',
     reason: 'asked for with --module',
   }));

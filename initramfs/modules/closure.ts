@@ -41,7 +41,7 @@ export function resolveClosure(
   for (const request of requests) {
     const name = moduleName(request.name);
     if (index.modules.has(name)) walk.add(name, request.stage, request.reason);
-    else if (index.builtin.has(name) || config?.get(request.symbol) === 'y') closure.builtin.push(name);
+    else if (index.builtin.has(name) || symbolValue(config, request) === 'y') closure.builtin.push(name);
     else if (request.optional) closure.absent.push(request);
     else missing.push(request);
   }
@@ -95,7 +95,7 @@ class Walk {
 
 function missingError(missing: ModuleRequest[], config: KernelConfig | null): Error {
   // `=m` in the configuration, and no file: the folder is incomplete, and no other kernel is needed.
-  const lost = missing.filter(({ symbol }) => config?.get(symbol) === 'm');
+  const lost = missing.filter((request) => symbolValue(config, request) === 'm');
   if (lost.length > 0)
     return new ModuleError(
       `module files are missing: ${lost.map(({ name, symbol }) => `${name} (${symbol}=m)`).join(', ')}`,
@@ -103,9 +103,16 @@ function missingError(missing: ModuleRequest[], config: KernelConfig | null): Er
         hint: 'Give the complete modules folder of this kernel (some distributions split it over packages).',
       },
     );
-  const symbols = [...new Set(missing.map(({ symbol }) => symbol))];
-  const listed = missing.map(({ name, symbol, reason }) => `${name} (${symbol}: ${reason})`).join(', ');
-  return new KernelConfigError(`the kernel has neither module nor built-in: ${listed}`, symbols, {
-    hint: `Use a kernel with ${symbols.map((symbol) => `${symbol}=y or =m`).join(', ')}.`,
-  });
+  const listed = missing.map(
+    ({ name, symbol, reason }) => `${name} (${symbol ? `${symbol}: ` : ''}${reason})`,
+  );
+  const message = `the kernel has neither module nor built-in: ${listed.join(', ')}`;
+  const symbols = [...new Set(missing.flatMap(({ symbol }) => symbol ?? []))];
+  if (symbols.length === 0) return new ModuleError(message);
+  const wanted = symbols.map((symbol) => `${symbol}=y or =m`).join(', ');
+  return new KernelConfigError(message, symbols, { hint: `Use a kernel with ${wanted}.` });
+}
+
+function symbolValue(config: KernelConfig | null, { symbol }: ModuleRequest): string | undefined {
+  return symbol === null ? undefined : config?.get(symbol);
 }

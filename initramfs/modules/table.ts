@@ -13,8 +13,8 @@ export type Stage = 'hello' | 'configure';
 
 export interface ModuleRequest {
   name: string;
-  /** Kernel configuration symbol that makes it: what an error names. */
-  symbol: string;
+  /** Kernel configuration symbol that makes it: what an error names. Null: not known (asked for by name). */
+  symbol: string | null;
   stage: Stage;
   /** The guest starts without it; what needs it then fails by name. */
   optional?: boolean;
