@@ -9,6 +9,7 @@ stamps=build/cache/stamps
 main() {
   one_at_a_time
   debian_packages
+  apt_lists
   pinned_node
   npm_packages
 }
@@ -49,6 +50,14 @@ missing_packages() {
   if [ ! -e "$NODE_HOME/bin/npm" ] && ! command -v npm >/dev/null; then wanted+=$'\nnpm'; fi
   installed=$(dpkg-query -W -f '${db:Status-Status} ${Package}\n' 2>/dev/null | awk '$1 == "installed" { print $2 }')
   comm -23 <(sort -u <<<"$wanted") <(sort -u <<<"$installed") | xargs
+}
+
+# The build takes the kernel and busybox with apt-get download, which needs apt's lists even when nothing is installed.
+apt_lists() {
+  [ -z "${YAVM_NO_APT:-}" ] || return 0
+  if [ -d build/cache/packages ] || ls /var/lib/apt/lists/*Packages* >/dev/null 2>&1; then return 0; fi
+  say "fetching apt's lists"
+  as_root apt-get update -qq
 }
 
 as_root() {
