@@ -17,7 +17,7 @@ export type Act = (command: Command, handler: Handler) => void;
 
 export interface CommandModule {
   /** Adds arguments, options and the handler to `command`. */
-  define(command: Command, act: Act): void;
+  define(command: Command, act: Act): void | Promise<void>;
 }
 
 export interface CommandRow {

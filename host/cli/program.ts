@@ -84,7 +84,7 @@ async function buildProgram(
     const command = program.command(row.name).description(row.summary).helpCommand(false);
     if (row.name !== wanted) continue;
     addLogOptions(command);
-    (await row.load()).define(command, act);
+    await (await row.load()).define(command, act);
   }
   return program;
 }

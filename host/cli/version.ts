@@ -47,7 +47,7 @@ export async function collectVersions(assets: string): Promise<Versions> {
 }
 
 /** From package.json: at the top of the checkout, or beside the bundle. */
-async function ownVersion(): Promise<string> {
+export async function ownVersion(): Promise<string> {
   const here = dirname(fileURLToPath(import.meta.url));
   for (const folder of [join(here, '..', '..'), here]) {
     try {

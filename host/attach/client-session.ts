@@ -1,0 +1,303 @@
+/** One client of attach.sock: its requests, its commands and their streams. */
+import type { Socket } from 'node:net';
+import type { Writable } from 'node:stream';
+import { decodeMap, decodeRequest, encodeMessage, RequestError } from '../../guest/protocol/codec.ts';
+import { FrameType } from '../../guest/protocol/frames.ts';
+import type {
+  FilesReply,
+  Notification,
+  Operation,
+  Reply,
+  RequestOf,
+  RunReply,
+} from '../../guest/protocol/messages.ts';
+import { requestId } from '../../guest/protocol/validate.ts';
+import type { Logger } from '../lib/logger.ts';
+import { FramePort } from '../runtime/frame-port.ts';
+import { InputStream } from '../runtime/input-stream.ts';
+import { OutputStream } from '../runtime/output-stream.ts';
+import type { CommandResult } from '../runtime/types.ts';
+import { accepted } from './accepted.ts';
+import { commandSpecOf, streamNumbers } from './command-spec.ts';
+import type { CommandHost, RunningCommand } from './port.ts';
+import { AttachError, wireErrorOf } from './wire-error.ts';
+
+/** Requests without an answer, commands that run, and streams that are open: so many of each at most. */
+const LIMITS = { pending: 64, commands: 32, streams: 96 } as const;
+
+/** SIGKILL. */
+const KILL = 9;
+
+interface ClientCommand {
+  running: RunningCommand;
+  /** Goes on when the client leaves. */
+  detached: boolean;
+}
+
+/** Answers a request with what it returns. */
+type Handler<Op extends Operation> = (request: RequestOf<Op>, id: number) => Promise<unknown>;
+
+export class ClientSession {
+  readonly #host: CommandHost;
+  readonly #port: FramePort;
+  readonly #log: Logger;
+  readonly #onClosed: () => void;
+  readonly #commands = new Map<number, ClientCommand>();
+  /** What the client sends: stdin. By its number of the stream. */
+  readonly #incoming = new Map<number, OutputStream>();
+  /** What the client is sent, and gives credit for. */
+  readonly #outgoing = new Map<number, InputStream>();
+  /** Ids of requests that were not answered yet, and of commands. */
+  readonly #ids = new Set<number>();
+  /** Fires when the client is gone: what moves files for it stops. */
+  readonly #left = new AbortController();
+
+  constructor(host: CommandHost, socket: Socket, log: Logger, onClosed: () => void) {
+    this.#host = host;
+    this.#log = log;
+    this.#onClosed = onClosed;
+    this.#port = new FramePort(
+      'attach',
+      accepted(socket),
+      {
+        message: (payload) => this.#onMessage(payload),
+        data: (stream, piece) => this.#incoming.get(stream)?.accept(piece),
+        end: (stream) => this.#endIncoming(stream),
+        credit: (stream, bytes) => this.#outgoing.get(stream)?.grant(bytes),
+      },
+      (error) => this.#leave(error),
+    );
+  }
+
+  /** Ends the connection from our side; its commands are killed. */
+  close(): void {
+    this.#port.close();
+    this.#leave(null);
+  }
+
+  // ---------------------------------------------------------------- requests
+
+  /** What a client may ask for, and nothing else: the VM is configured and ended by its supervisor alone. */
+  readonly #handlers: { [Op in Operation]?: Handler<Op> } = {
+    run: (request, id) => this.#run(request, id),
+    signal: async ({ process, signal, tree }) => {
+      await this.#command(process).running.signal(signal, { tree });
+      return {};
+    },
+    resize: async ({ process, rows, columns }) => {
+      await this.#command(process).running.resize(rows, columns);
+      return {};
+    },
+    input: async ({ process }) => {
+      this.#command(process).running.stdin?.end();
+      return {};
+    },
+    stats: async () => await this.#host.stats(),
+    'read-files': (request) => this.#readFiles(request),
+    'write-files': (request) => this.#writeFiles(request),
+  };
+
+  #onMessage(payload: Uint8Array): void {
+    const map = decodeMap(payload);
+    if (map.op === 'detach') {
+      // Not a request of the guest: only here can a client leave before its command.
+      const id = requestId(map.id, 'id');
+      this.#answer(id, async () => {
+        this.#command(requestId(map.process, 'process')).detached = true;
+        return {};
+      });
+      return;
+    }
+    try {
+      const request = decodeRequest(payload);
+      const handler = this.#handlers[request.op] as Handler<Operation> | undefined;
+      this.#answer(request.id, async () => {
+        if (!handler)
+          throw new AttachError('unknown-request', `'${request.op}' is for the VM's supervisor only`);
+        return await handler(request, request.id);
+      });
+    } catch (error) {
+      if (!(error instanceof RequestError) || error.id === undefined) throw error;
+      this.#send({ id: error.id, error: { code: error.code, message: error.message } });
+    }
+  }
+
+  #answer(id: number, work: () => Promise<unknown>): void {
+    if (this.#ids.has(id)) throw new Error(`request ${id} is already there`);
+    if (this.#ids.size - this.#commands.size >= LIMITS.pending)
+      throw new Error('too many requests without an answer');
+    this.#ids.add(id);
+    work()
+      .then(
+        (ok) => this.#send({ id, ok }),
+        (error) => this.#send({ id, error: wireErrorOf(error) }),
+      )
+      .finally(() => {
+        if (!this.#commands.has(id)) this.#ids.delete(id);
+      });
+  }
+
+  #command(process: number): ClientCommand {
+    const command = this.#commands.get(process);
+    if (!command) throw new AttachError('unknown-process', `no command of this client runs as ${process}`);
+    return command;
+  }
+
+  // ---------------------------------------------------------------- commands
+
+  async #run(request: RequestOf<'run'>, id: number): Promise<RunReply> {
+    const numbers = streamNumbers(request);
+    this.#checkStreams([numbers.stdin, numbers.stdout, numbers.stderr]);
+    if (this.#commands.size >= LIMITS.commands) {
+      throw new AttachError('bad-request', `${LIMITS.commands} commands of this client run already`);
+    }
+    const input = numbers.stdin === undefined ? null : this.#openIncoming(numbers.stdin);
+    const running = await this.#host.run(commandSpecOf(request)).catch((error) => {
+      if (numbers.stdin !== undefined) this.#incoming.delete(numbers.stdin);
+      throw error;
+    });
+    const command: ClientCommand = { running, detached: false };
+    if (this.#left.signal.aborted) {
+      this.#abandon(command);
+      return { pid: running.pid };
+    }
+    this.#commands.set(id, command);
+    if (input && running.stdin) feed(input, running.stdin);
+    this.#forward(running.stdout, numbers.stdout);
+    this.#forward(running.stderr, numbers.stderr);
+    void this.#follow(id, running);
+    return { pid: running.pid };
+  }
+
+  /** Tells the client when its command ended: after all of its output, which is sent by then. */
+  async #follow(id: number, running: RunningCommand): Promise<void> {
+    try {
+      const result = await running.result;
+      this.#commands.delete(id);
+      this.#ids.delete(id);
+      this.#send(exitedEvent(id, result));
+    } catch (error) {
+      // The VM is gone. Its clients learn that as it is: the connection ends.
+      this.#log.debug({ err: error }, 'attach: a command ended with its VM');
+      this.close();
+    }
+  }
+
+  // ---------------------------------------------------------------- files
+
+  async #readFiles({ path, format, stream }: RequestOf<'read-files'>): Promise<FilesReply> {
+    this.#checkStreams([stream]);
+    const to = this.#openOutgoing(stream);
+    try {
+      return await this.#host.readFiles(path, (bytes) => write(to, bytes), {
+        format,
+        signal: this.#left.signal,
+      });
+    } finally {
+      to.end();
+      this.#outgoing.delete(stream);
+    }
+  }
+
+  async #writeFiles({ path, format, stream, mode, uid, gid }: RequestOf<'write-files'>): Promise<FilesReply> {
+    this.#checkStreams([stream]);
+    const from = this.#openIncoming(stream);
+    try {
+      return await this.#host.writeFiles(path, from, { format, mode, uid, gid, signal: this.#left.signal });
+    } finally {
+      from.discard();
+      this.#incoming.delete(stream);
+    }
+  }
+
+  // ---------------------------------------------------------------- streams
+
+  /** @throws {AttachError} when one is open already, or too many are. */
+  #checkStreams(numbers: (number | undefined)[]): void {
+    const asked = numbers.filter((number) => number !== undefined);
+    const taken = asked.find((number, index) => {
+      return this.#incoming.has(number) || this.#outgoing.has(number) || asked.indexOf(number) < index;
+    });
+    if (taken !== undefined) throw new AttachError('bad-request', `stream ${taken} is already open`);
+    if (this.#incoming.size + this.#outgoing.size + asked.length > LIMITS.streams) {
+      throw new AttachError('bad-request', `more than ${LIMITS.streams} streams`);
+    }
+  }
+
+  #openIncoming(number: number): OutputStream {
+    const stream = new OutputStream(number, (bytes) => this.#port.sendCredit(number, bytes));
+    this.#incoming.set(number, stream);
+    return stream;
+  }
+
+  #endIncoming(number: number): void {
+    this.#incoming.get(number)?.end();
+    this.#incoming.delete(number);
+  }
+
+  /** Passes a stream of a command on to the client, as fast as both allow, until its end. */
+  #forward(from: OutputStream | null, number: number | undefined): void {
+    if (!from || number === undefined) return;
+    const to = this.#openOutgoing(number);
+    from
+      .consume((bytes) => write(to, bytes))
+      .then(
+        () => to.end(),
+        () => to.destroy(),
+      )
+      .finally(() => this.#outgoing.delete(number));
+  }
+
+  #openOutgoing(number: number): InputStream {
+    const stream = new InputStream(number, this.#port);
+    this.#outgoing.set(number, stream);
+    return stream;
+  }
+
+  #send(message: Reply | Notification): void {
+    if (!this.#left.signal.aborted) this.#port.send(FrameType.message, 0, encodeMessage(message));
+  }
+
+  // ---------------------------------------------------------------- the end
+
+  #leave(error: Error | null): void {
+    if (this.#left.signal.aborted) return;
+    this.#left.abort();
+    if (error) this.#log.warn({ err: error }, 'attach: a client broke the protocol');
+    for (const command of this.#commands.values()) this.#abandon(command);
+    this.#commands.clear();
+    for (const stream of this.#outgoing.values()) stream.release();
+    for (const stream of this.#incoming.values()) stream.discard();
+    this.#onClosed();
+  }
+
+  /** The client is gone. Its command goes with it, unless it was detached: then its output leads nowhere. */
+  #abandon({ running, detached }: ClientCommand): void {
+    running.stdout?.discard();
+    running.stderr?.discard();
+    // Also handled here: nobody else waits for it any more.
+    running.result.catch(() => {});
+    // To a shell the end of its input is the word to end.
+    if (detached) return;
+    running.stdin?.end();
+    running.signal(KILL, { tree: true }).catch(() => {});
+  }
+}
+
+/** Client → the command's stdin. Whatever ends the stream ends the command's input. */
+function feed(from: OutputStream, to: NonNullable<RunningCommand['stdin']>): void {
+  to.on('error', () => {});
+  const end = () => to.end();
+  from.consume((bytes) => write(to, bytes)).then(end, end);
+}
+
+/** Resolves when `bytes` were handed on, or dropped because nobody takes them. They must not change until then. */
+function write(to: Writable, bytes: Uint8Array): Promise<void> {
+  return new Promise((resolve) => to.write(bytes, () => resolve()));
+}
+
+function exitedEvent(process: number, result: CommandResult): Notification {
+  const { exitCode, signal, outOfMemory, totals, cpu, memoryPeak } = result;
+  const end = signal === undefined ? { code: exitCode } : { signal };
+  return { event: 'exited', process, ...end, outOfMemory, totals, cpu, memoryPeak };
+}

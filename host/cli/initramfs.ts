@@ -1,0 +1,15 @@
+/** `ya-vm initramfs`: the builder's own commands, with this program's folders. */
+import { join } from 'node:path';
+import type { Command } from 'commander';
+import { registerInitramfs } from '../../initramfs/cli.ts';
+import { assetsFolder, cacheFolder } from '../lib/paths.ts';
+import type { Act } from './commands.ts';
+import { ownVersion } from './version.ts';
+
+export async function define(command: Command, act: Act): Promise<void> {
+  registerInitramfs(command, act, {
+    folder: assetsFolder(),
+    cache: join(cacheFolder(), 'kernels'),
+    version: await ownVersion(),
+  });
+}
