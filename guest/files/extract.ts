@@ -1,0 +1,252 @@
+/**
+ * Writes a tar archive beneath a directory. Nobody is trusted: names with `..` are refused, a leading slash means the
+ * directory itself, and links, whether planted by the archive or there before, never lead out of it, because every
+ * name is resolved by the kernel with the directory as the root.
+ */
+import type { Native } from '../../native/face.ts';
+import { fromNative, GuestError, hasErrno } from '../errors.ts';
+import { MAX_PATH, makeDirectories, makeDirectory, pathParts } from '../lib/beneath.ts';
+import {
+  O_CLOEXEC,
+  O_DIRECTORY,
+  O_PATH,
+  O_RDONLY,
+  S_IFBLK,
+  S_IFCHR,
+  S_IFDIR,
+  S_IFIFO,
+  S_IFMT,
+} from '../lib/constants.ts';
+import { createFile, writeAll } from '../lib/replace-file.ts';
+import type { ByteInput } from './byte-input.ts';
+import type { Entry, EntryType } from './tar-header.ts';
+import { TarInput } from './tar-input.ts';
+
+/** Mode of directories that the archive does not list. */
+const PARENT_MODE = 0o755;
+/** Directories whose times wait for the end: writing into a directory changes its time. Beyond that, the oldest go first. */
+const MAX_PENDING_TIMES = 65_536;
+
+/** Where an entry goes: its directory, open, and its name there. */
+interface Place {
+  dirFd: number;
+  name: string;
+  /** Beneath the base, without a slash at either end. */
+  path: string;
+}
+
+/**
+ * Extracts everything that `input` brings beneath `baseFd`, and reads it to its end. Returns the number of entries.
+ * The umask must be 0, so that nodes get the mode that the archive says.
+ * @throws {GuestError} bad-archive, file-failed; entries before it stay
+ */
+export function extractTar(native: Native, baseFd: number, input: ByteInput): number {
+  const extraction = new Extraction(native, baseFd, new TarInput(input));
+  try {
+    const entries = extraction.run();
+    input.drain();
+    return entries;
+  } finally {
+    extraction.close();
+  }
+}
+
+class Extraction {
+  readonly #native: Native;
+  readonly #baseFd: number;
+  readonly #archive: TarInput;
+  /** The directory of the entry before: archives go directory by directory. */
+  #parentPath = '';
+  #parentFd = -1;
+  #times: { path: string; mtime: number }[] = [];
+
+  constructor(native: Native, baseFd: number, archive: TarInput) {
+    this.#native = native;
+    this.#baseFd = baseFd;
+    this.#archive = archive;
+  }
+
+  run(): number {
+    let entries = 0;
+    for (let entry = this.#archive.next(); entry; entry = this.#archive.next()) {
+      const parts = safeParts(entry.name);
+      // The base itself is not the archive's to change.
+      if (parts.length > 0) {
+        try {
+          this.#write(entry, parts);
+        } catch (error) {
+          if (error instanceof GuestError) throw error;
+          throw fromNative('file-failed', `cannot write '${entry.name}'`, error);
+        }
+      }
+      entries++;
+    }
+    this.#settleTimes(this.#times);
+    return entries;
+  }
+
+  close(): void {
+    if (this.#parentFd >= 0) this.#native.close(this.#parentFd);
+    this.#parentFd = -1;
+  }
+
+  #write(entry: Entry, parts: string[]): void {
+    const place = this.#place(parts);
+    const writers: Record<EntryType, () => void> = {
+      file: () => this.#file(entry, place),
+      directory: () => this.#directory(entry, place),
+      symlink: () => this.#symlink(entry, place),
+      hardLink: () => this.#hardLink(entry, place),
+      character: () => this.#node(entry, place, S_IFCHR),
+      block: () => this.#node(entry, place, S_IFBLK),
+      fifo: () => this.#node(entry, place, S_IFIFO),
+    };
+    writers[entry.type]();
+  }
+
+  #file(entry: Entry, { dirFd, name }: Place): void {
+    const native = this.#native;
+    const fd = createFile(native, dirFd, name);
+    try {
+      this.#archive.content((piece) => writeAll(native, fd, piece));
+      // Owner first: a change of owner clears the set-id bits.
+      native.chownFd(fd, entry.uid, entry.gid);
+      native.chmodFd(fd, entry.mode);
+    } catch (error) {
+      // Half of a file must not pass for a whole one.
+      native.unlinkAt(dirFd, name, false);
+      throw error;
+    } finally {
+      native.close(fd);
+    }
+    native.utimesAt(dirFd, name, entry.mtime);
+  }
+
+  /** A link to a directory counts as one, as images with a merged /usr need: `bin/` must not replace `bin → usr/bin`. */
+  #directory(entry: Entry, { dirFd, name, path }: Place): void {
+    const native = this.#native;
+    if (!makeDirectory(native, dirFd, name, 0o700) && !this.#isDirectory(path)) {
+      native.unlinkAt(dirFd, name, false);
+      native.mkdirAt(dirFd, name, 0o700);
+    }
+    const fd = native.openBeneath(this.#baseFd, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+    try {
+      native.chownFd(fd, entry.uid, entry.gid);
+      native.chmodFd(fd, entry.mode);
+    } finally {
+      native.close(fd);
+    }
+    this.#times.push({ path, mtime: entry.mtime });
+    if (this.#times.length > MAX_PENDING_TIMES)
+      this.#settleTimes(this.#times.splice(0, MAX_PENDING_TIMES / 2));
+  }
+
+  #symlink(entry: Entry, { dirFd, name }: Place): void {
+    const native = this.#native;
+    replacing(native, dirFd, name, () => native.symlinkAt(entry.linkName, dirFd, name));
+    native.chownAt(dirFd, name, entry.uid, entry.gid);
+    native.utimesAt(dirFd, name, entry.mtime);
+    // Paths that were resolved before may lead elsewhere now.
+    this.close();
+  }
+
+  /** Only to what lies beneath the base; the content, owner and times are the other name's. */
+  #hardLink(entry: Entry, { dirFd, name }: Place): void {
+    const native = this.#native;
+    const target = safeParts(entry.linkName);
+    const targetName = target.pop();
+    if (targetName === undefined)
+      throw new GuestError('bad-archive', `'${entry.name}' is a hard link to nothing`);
+    const targetDir = native.openBeneath(this.#baseFd, joined(target), O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
+    try {
+      if (sameFile(native, targetDir, targetName, dirFd, name)) return;
+      replacing(native, dirFd, name, () => native.linkAt(targetDir, targetName, dirFd, name));
+    } finally {
+      native.close(targetDir);
+    }
+  }
+
+  /** Devices need root, as mknod(2) does, and are dead on the root's file systems, which are mounted nodev. */
+  #node(entry: Entry, { dirFd, name }: Place, type: number): void {
+    const native = this.#native;
+    replacing(native, dirFd, name, () =>
+      native.mknodAt(dirFd, name, type | entry.mode, entry.major, entry.minor),
+    );
+    native.chownAt(dirFd, name, entry.uid, entry.gid);
+    native.utimesAt(dirFd, name, entry.mtime);
+  }
+
+  /** Opens the directory that an entry lies in, making what is missing. */
+  #place(parts: string[]): Place {
+    const name = parts[parts.length - 1] as string;
+    const parentPath = joined(parts.slice(0, -1));
+    if (this.#parentFd < 0 || parentPath !== this.#parentPath) {
+      this.close();
+      this.#parentFd = makeDirectories(this.#native, this.#baseFd, parentPath, PARENT_MODE);
+      this.#parentPath = parentPath;
+    }
+    return { dirFd: this.#parentFd, name, path: joined(parts) };
+  }
+
+  #isDirectory(path: string): boolean {
+    try {
+      const fd = this.#native.openBeneath(this.#baseFd, path, O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
+      this.#native.close(fd);
+      return true;
+    } catch (error) {
+      if (hasErrno(error, 'ENOTDIR') || hasErrno(error, 'ENOENT') || hasErrno(error, 'ELOOP')) return false;
+      throw error;
+    }
+  }
+
+  /** Sets directories' times; one that was removed meanwhile (commands go on running) is no failure. */
+  #settleTimes(times: { path: string; mtime: number }[]): void {
+    for (const { path, mtime } of times) {
+      const parts = pathParts(path);
+      try {
+        const { dirFd, name } = this.#place(parts);
+        this.#native.utimesAt(dirFd, name, mtime);
+      } catch (error) {
+        if (!hasErrno(error, 'ENOENT') && !hasErrno(error, 'ENOTDIR')) {
+          throw fromNative('file-failed', `cannot set the time of '${path}'`, error);
+        }
+      }
+    }
+  }
+}
+
+/** The parts of a name in an archive. @throws {GuestError} bad-archive when it climbs, is too long, or is empty */
+export function safeParts(name: string): string[] {
+  if (name === '' || name.includes('\0')) throw new GuestError('bad-archive', 'an entry has no name');
+  if (name.length > MAX_PATH) throw new GuestError('bad-archive', `a name of ${name.length} characters`);
+  const parts = pathParts(name);
+  if (parts.includes('..')) throw new GuestError('bad-archive', `'${name}' leads out of the directory`);
+  return parts;
+}
+
+function joined(parts: string[]): string {
+  return parts.length === 0 ? '.' : parts.join('/');
+}
+
+/** Makes something whose name may be taken; whatever has it, other than a directory, gives way. */
+function replacing(native: Native, dirFd: number, name: string, make: () => void): void {
+  try {
+    make();
+  } catch (error) {
+    if (!hasErrno(error, 'EEXIST')) throw error;
+    native.unlinkAt(dirFd, name, false);
+    make();
+  }
+}
+
+/** Whether both names are one file already: then unlinking the one would lose the other. */
+function sameFile(native: Native, dirA: number, nameA: string, dirB: number, nameB: string): boolean {
+  try {
+    const a = native.statAt(dirA, nameA);
+    const b = native.statAt(dirB, nameB);
+    return a.dev === b.dev && a.ino === b.ino && (a.mode & S_IFMT) !== S_IFDIR;
+  } catch (error) {
+    if (hasErrno(error, 'ENOENT')) return false;
+    throw error;
+  }
+}

@@ -1,0 +1,284 @@
+/** Headers of tar archives, as bytes and as values. Writes POSIX pax; reads that, ustar, GNU's and the old format. */
+import { badArchive, decodeText, encodePax } from './pax.ts';
+
+/** Everything in an archive is padded to this many bytes. */
+export const BLOCK = 512;
+
+/** Type flags of headers (POSIX 1003.1, "ustar Interchange Format", and GNU's long names). */
+export const TypeFlag = {
+  file: '0',
+  hardLink: '1',
+  symlink: '2',
+  character: '3',
+  block: '4',
+  directory: '5',
+  fifo: '6',
+  contiguous: '7',
+  /** Extended header for the next entry; for all that follow. */
+  pax: 'x',
+  globalPax: 'g',
+  /** GNU: the next entry's name; its link's target. */
+  longName: 'L',
+  longLink: 'K',
+  /** GNU: a name for the whole archive. */
+  volumeLabel: 'V',
+} as const;
+
+export type EntryType = 'file' | 'hardLink' | 'symlink' | 'character' | 'block' | 'directory' | 'fifo';
+
+export interface Entry {
+  /** Path as in the archive; of a directory with or without a slash at its end. */
+  name: string;
+  type: EntryType;
+  /** Permission bits, set-id and sticky included. */
+  mode: number;
+  uid: number;
+  gid: number;
+  /** Bytes of content; 0 for all but files. */
+  size: number;
+  /** Seconds since the epoch. */
+  mtime: number;
+  /** Target of a link, else empty. */
+  linkName: string;
+  major: number;
+  minor: number;
+}
+
+/** A header block as it is read; sizes and names may yet be replaced by extended headers. */
+export interface RawHeader extends Omit<Entry, 'type'> {
+  flag: string;
+}
+
+/** Fields of a header block: offset and length. */
+const FIELD = {
+  name: [0, 100],
+  mode: [100, 8],
+  uid: [108, 8],
+  gid: [116, 8],
+  size: [124, 12],
+  mtime: [136, 12],
+  checksum: [148, 8],
+  flag: [156, 1],
+  linkName: [157, 100],
+  magic: [257, 6],
+  version: [263, 2],
+  major: [329, 8],
+  minor: [337, 8],
+  prefix: [345, 155],
+} as const satisfies Record<string, readonly [number, number]>;
+type Field = keyof typeof FIELD;
+
+/** The prefix field is POSIX's; GNU's own format (magic `ustar ` and a space) has times and more there. */
+const POSIX_MAGIC = 'ustar\0';
+const SPACE = 0x20;
+const encoder = new TextEncoder();
+
+// ---------------------------------------------------------------- encoding
+
+/** The block or blocks that stand before an entry's content. */
+export function encodeEntry(entry: Entry): Uint8Array {
+  const records: [string, string][] = [];
+  const name = entry.type === 'directory' && !entry.name.endsWith('/') ? `${entry.name}/` : entry.name;
+  const split = splitName(name);
+  if (!split) records.push(['path', name]);
+  const link = isPlain(entry.linkName, FIELD.linkName[1]);
+  if (!link) records.push(['linkpath', entry.linkName]);
+  const number = (field: Field, key: string, value: number): number => {
+    if (value >= 0 && value <= largest(field)) return value;
+    records.push([key, String(value)]);
+    return 0;
+  };
+  const fields: HeaderFields = {
+    flag: TypeFlag[entry.type],
+    name: split?.name ?? clipped(name, FIELD.name[1]),
+    prefix: split?.prefix ?? '',
+    linkName: link ? entry.linkName : clipped(entry.linkName, FIELD.linkName[1]),
+    mode: entry.mode & 0o7777,
+    uid: number('uid', 'uid', entry.uid),
+    gid: number('gid', 'gid', entry.gid),
+    size: number('size', 'size', entry.size),
+    // Whole seconds: a fraction would cost every file an extended header of 1 KiB.
+    mtime: number('mtime', 'mtime', Math.floor(entry.mtime)),
+    major: entry.major,
+    minor: entry.minor,
+  };
+  if (records.length === 0) return encodeBlock(fields);
+  const extension = encodePax(records);
+  const padded = paddedSize(extension.byteLength);
+  const result = new Uint8Array(BLOCK + padded + BLOCK);
+  const head = {
+    ...fields,
+    flag: TypeFlag.pax,
+    name: 'PaxHeader',
+    prefix: '',
+    linkName: '',
+    size: extension.byteLength,
+  };
+  result.set(encodeBlock({ ...head, mode: 0o644, uid: 0, gid: 0, mtime: 0, major: 0, minor: 0 }));
+  result.set(extension, BLOCK);
+  result.set(encodeBlock(fields), BLOCK + padded);
+  return result;
+}
+
+/** `size` rounded up to whole blocks. */
+export function paddedSize(size: number): number {
+  return Math.ceil(size / BLOCK) * BLOCK;
+}
+
+interface HeaderFields extends Omit<Entry, 'type'> {
+  flag: string;
+  prefix: string;
+}
+
+function encodeBlock(fields: HeaderFields): Uint8Array {
+  const block = new Uint8Array(BLOCK);
+  const text = (field: Field, value: string) => block.set(encoder.encode(value), FIELD[field][0]);
+  const octal = (field: Field, value: number) =>
+    text(field, value.toString(8).padStart(FIELD[field][1] - 1, '0'));
+  text('name', fields.name);
+  octal('mode', fields.mode);
+  octal('uid', fields.uid);
+  octal('gid', fields.gid);
+  octal('size', fields.size);
+  octal('mtime', fields.mtime);
+  text('flag', fields.flag);
+  text('linkName', fields.linkName);
+  text('magic', POSIX_MAGIC);
+  text('version', '00');
+  octal('major', fields.major);
+  octal('minor', fields.minor);
+  text('prefix', fields.prefix);
+  text('checksum', `${checksum(block, false).toString(8).padStart(6, '0')}\0 `);
+  return block;
+}
+
+/** Name and prefix that together make `name`, when it is ASCII and fits; null when it needs an extended header. */
+function splitName(name: string): { name: string; prefix: string } | null {
+  const [, nameSize] = FIELD.name;
+  const [, prefixSize] = FIELD.prefix;
+  if (isPlain(name, nameSize)) return { name, prefix: '' };
+  if (!isPlain(name, nameSize + 1 + prefixSize)) return null;
+  // The slash between the two is not stored; the name part must not be empty.
+  const slash = name.lastIndexOf('/', Math.min(prefixSize, name.length - 2));
+  if (slash <= 0 || name.length - slash - 1 > nameSize) return null;
+  return { prefix: name.slice(0, slash), name: name.slice(slash + 1) };
+}
+
+/** Whether a field of `size` bytes holds `text`, which POSIX wants to be ASCII. */
+function isPlain(text: string, size: number): boolean {
+  if (text.length > size) return false;
+  for (let i = 0; i < text.length; i++) if (text.charCodeAt(i) > 0x7e) return false;
+  return true;
+}
+
+/** Something readable for programs that know no extended headers. */
+function clipped(text: string, size: number): string {
+  let result = '';
+  for (let i = 0; i < text.length && i < size; i++) result += text.charCodeAt(i) > 0x7e ? '_' : text[i];
+  return result;
+}
+
+function largest(field: Field): number {
+  return 8 ** (FIELD[field][1] - 1) - 1;
+}
+
+// ---------------------------------------------------------------- decoding
+
+/** Reads a header block; null for a block of zeros, which ends an archive. @throws {GuestError} bad-archive */
+export function decodeHeader(block: Uint8Array, offset: number): RawHeader | null {
+  if (isZero(block)) return null;
+  const stored = decodeNumber(block, 'checksum', offset);
+  // Some old programs summed signed bytes.
+  if (stored !== checksum(block, false) && stored !== checksum(block, true)) {
+    throw badArchive(notTar(block) ?? 'header with a wrong checksum', offset);
+  }
+  const text = (field: Field) => decodeText(cString(block, field), offset);
+  const number = (field: Field) => decodeNumber(block, field, offset);
+  const prefix = isPosix(block) ? text('prefix') : '';
+  const name = text('name');
+  return {
+    name: prefix === '' ? name : `${prefix}/${name}`,
+    flag: String.fromCharCode(block[FIELD.flag[0]] || TypeFlag.file.charCodeAt(0)),
+    mode: number('mode') & 0o7777,
+    uid: number('uid'),
+    gid: number('gid'),
+    size: number('size'),
+    mtime: number('mtime'),
+    linkName: text('linkName'),
+    major: number('major'),
+    minor: number('minor'),
+  };
+}
+
+/** Octal digits among spaces and NULs; or, with the top bit set, a big-endian number (GNU). */
+function decodeNumber(block: Uint8Array, field: Field, offset: number): number {
+  const [start, size] = FIELD[field];
+  const bytes = block.subarray(start, start + size);
+  if (((bytes[0] as number) & 0x80) !== 0) return decodeBinary(bytes, field, offset);
+  let value = 0;
+  let ended = false;
+  let digits = 0;
+  for (const byte of bytes) {
+    if (byte === 0 || byte === SPACE) {
+      ended = digits > 0;
+    } else if (byte >= 0x30 && byte <= 0x37 && !ended) {
+      value = value * 8 + (byte - 0x30);
+      digits++;
+    } else {
+      throw badArchive(notTar(block) ?? `damaged number in field '${field}'`, offset);
+    }
+  }
+  return value;
+}
+
+function decodeBinary(bytes: Uint8Array, field: Field, offset: number): number {
+  const negative = bytes[0] === 0xff;
+  let value = negative ? 0 : (bytes[0] as number) & 0x7f;
+  for (let i = 1; i < bytes.byteLength; i++) {
+    // Negative numbers are two's complement: the inverted bytes count up to −1 − value.
+    const byte = bytes[i] as number;
+    value = value * 256 + (negative ? 0xff - byte : byte);
+  }
+  if (!Number.isSafeInteger(value)) throw badArchive(`number beyond 2^53 in field '${field}'`, offset);
+  return negative ? -1 - value : value;
+}
+
+/** Sum of the block's bytes, the checksum itself counted as spaces. */
+function checksum(block: Uint8Array, signed: boolean): number {
+  const [start, size] = FIELD.checksum;
+  let sum = 0;
+  for (let i = 0; i < BLOCK; i++) {
+    const byte = i >= start && i < start + size ? SPACE : (block[i] as number);
+    sum += signed && byte > 127 ? byte - 256 : byte;
+  }
+  return sum;
+}
+
+function cString(block: Uint8Array, field: Field): Uint8Array {
+  const [start, size] = FIELD[field];
+  const bytes = block.subarray(start, start + size);
+  const end = bytes.indexOf(0);
+  return end < 0 ? bytes : bytes.subarray(0, end);
+}
+
+function isPosix(block: Uint8Array): boolean {
+  const [start] = FIELD.magic;
+  for (let i = 0; i < POSIX_MAGIC.length; i++)
+    if (block[start + i] !== POSIX_MAGIC.charCodeAt(i)) return false;
+  return true;
+}
+
+function isZero(block: Uint8Array): boolean {
+  for (let i = 0; i < BLOCK; i++) if (block[i] !== 0) return false;
+  return true;
+}
+
+/** Names the formats that people send by mistake. */
+function notTar(block: Uint8Array): string | null {
+  const starts = (...bytes: number[]) => bytes.every((byte, i) => block[i] === byte);
+  if (starts(0x1f, 0x8b)) return 'gzip data, not an uncompressed tar archive,';
+  if (starts(0x28, 0xb5, 0x2f, 0xfd)) return 'zstd data, not an uncompressed tar archive,';
+  if (starts(0xfd, 0x37, 0x7a, 0x58)) return 'xz data, not an uncompressed tar archive,';
+  if (starts(0x50, 0x4b, 0x03, 0x04)) return 'a zip archive, not a tar archive,';
+  return null;
+}
