@@ -8,10 +8,12 @@ import { STREAM_WINDOW } from '../protocol/frames.ts';
 import type { FilesReply, ReadFilesRequest, WireError, WriteFilesRequest } from '../protocol/messages.ts';
 import type { Agent } from './agent.ts';
 
-/** The agent's own ELF: it stays reachable after switch root. */
+/** The agent's own ELF. */
 const SELF = '/proc/self/exe';
 /** Descriptor on which the child writes its one result line. */
 const RESULT_FD = 3;
+/** Descriptor of the task's root: the child stays in the initramfs, as the agent does, and reaches into the root. */
+const ROOT_FD = 4;
 /** Longest result line, bytes (a path and an error text). */
 const MAX_RESULT = 16 * 1024;
 
@@ -65,10 +67,17 @@ function runFilesRole(agent: Agent, words: string[], fds: [number, number][]): P
   try {
     const { pid, pidfd } = native.spawn({
       file: [SELF],
-      argv: ['init', '--role', 'files', ...words],
+      argv: ['init', '--role', 'files', ...words, '--root', String(ROOT_FD)],
       env: [],
-      fds: [...fds, ...standard.map((fd): [number, number] => [nothing, fd]), [resultWrite, RESULT_FD]],
+      fds: [
+        ...fds,
+        ...standard.map((fd): [number, number] => [nothing, fd]),
+        [resultWrite, RESULT_FD],
+        [task.root.fd, ROOT_FD],
+      ],
       cgroupFd: cgroup.fd,
+      // Modes are the archive's or the request's.
+      umask: 0,
       uid: 0,
       gid: 0,
       groups: [0],
