@@ -3,13 +3,12 @@
  * hello, writes one byte to the control port, and sleeps. The bench compares the agent's start with it, and a probe
  * of the accelerator needs no more.
  */
-import { join } from 'node:path';
 import { buildInitramfs } from '../initramfs/build.ts';
-import { fetchPackage } from '../initramfs/kernel/package-cache.ts';
 import type { KernelSource } from '../initramfs/kernel/source.ts';
 import type { Manifest } from '../initramfs/manifest.ts';
 import { resolveClosure } from '../initramfs/modules/closure.ts';
 import { MODULES } from '../initramfs/modules/table.ts';
+import { fetchBusybox } from './busybox.ts';
 import { PACKAGE_CACHE } from './kernel.ts';
 
 /** Name of the port that the byte is written to (PORTS.control of guest/protocol/messages.ts; a test holds them together). */
@@ -36,15 +35,6 @@ export async function buildFloor(
     outputs: { initramfs: output },
     version: 'floor',
   });
-}
-
-/** Path of Debian's static busybox, unpacked in the cache. */
-export async function fetchBusybox(
-  cache = PACKAGE_CACHE,
-  onProgress?: (line: string) => void,
-): Promise<string> {
-  const { folder } = await fetchPackage({ folder: cache, onProgress }, 'busybox-static');
-  return join(folder, 'bin', 'busybox');
 }
 
 /** The script. The port's name arrives some time after its driver is loaded, hence the loop. */

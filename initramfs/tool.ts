@@ -1,5 +1,6 @@
 /** Runs a program of the host with bounded time and output. */
 import { spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import { ToolError } from './errors.ts';
 
 export interface ToolOptions {
@@ -81,7 +82,8 @@ export const runTool: RunTool = (command, args, options = {}) => {
 };
 
 function startError(command: string, cwd: string | undefined, cause: NodeJS.ErrnoException): ToolError {
-  if (cause.code !== 'ENOENT' || cwd !== undefined)
+  // A working folder that is missing gives ENOENT too.
+  if (cause.code !== 'ENOENT' || (cwd !== undefined && !existsSync(cwd)))
     return new ToolError(`${command}: cannot be started`, { cause });
   const name = PACKAGE_OF[command];
   return new ToolError(`${command}: not installed on this machine`, {

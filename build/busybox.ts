@@ -1,0 +1,13 @@
+/** Debian's static busybox: the demo image's programs and the floor's shell. */
+import { join } from 'node:path';
+import { fetchPackage } from '../initramfs/kernel/package-cache.ts';
+import { PACKAGE_CACHE } from './kernel.ts';
+
+/** Path of the binary, unpacked in the cache; nothing is installed. @throws {PackageError} */
+export async function fetchBusybox(
+  cache = PACKAGE_CACHE,
+  onProgress?: (line: string) => void,
+): Promise<string> {
+  const { folder } = await fetchPackage({ folder: cache, onProgress }, 'busybox-static');
+  return join(folder, 'bin', 'busybox');
+}
