@@ -1,0 +1,96 @@
+/** A stream to the guest, as a Node Writable: it sends as much as the guest gave credit for, and waits for more. */
+import { Writable } from 'node:stream';
+import { FrameType, MAX_DATA_PAYLOAD, STREAM_WINDOW } from '../../guest/protocol/frames.ts';
+import type { FramePort } from './frame-port.ts';
+
+/** Credit that a guest can sensibly have given; more is an attempt to make us queue. */
+const MAX_CREDIT = 64 * 1024 * 1024;
+
+type Callback = (error?: Error | null) => void;
+
+export class InputStream extends Writable {
+  readonly id: number;
+  readonly #port: FramePort;
+  #credit = STREAM_WINDOW;
+  #sent = 0;
+  /** Nobody reads any more: what is still written is dropped, as a shell drops it for a program that has ended. */
+  #closed = false;
+  /** The write that waits for credit. */
+  #waiting: (() => void) | null = null;
+
+  constructor(id: number, port: FramePort) {
+    super({ highWaterMark: 64 * 1024, decodeStrings: true });
+    this.id = id;
+    this.#port = port;
+    // Failures reach who waits for the command or transfer; without a listener of its own this one must not crash us.
+    this.on('error', () => {});
+  }
+
+  /** Bytes handed to the port. */
+  get sent(): number {
+    return this.#sent;
+  }
+
+  /** Whether the guest is to move next: it has bytes to take, or has to give credit. */
+  get waitingForGuest(): boolean {
+    return this.#waiting !== null || this.writableLength > 0;
+  }
+
+  /** The guest takes so many bytes more. @throws {Error} when that is beyond all sense. */
+  grant(bytes: number): void {
+    this.#credit += bytes;
+    if (this.#credit > MAX_CREDIT) throw new Error(`stream ${this.id}: credit of ${this.#credit} bytes`);
+    const waiting = this.#waiting;
+    this.#waiting = null;
+    waiting?.();
+  }
+
+  /** The reader is gone: pending and later writes succeed and lead nowhere. */
+  release(): void {
+    this.#closed = true;
+    const waiting = this.#waiting;
+    this.#waiting = null;
+    waiting?.();
+  }
+
+  /** The stream broke off. */
+  fail(error: Error): void {
+    this.#closed = true;
+    this.#waiting = null;
+    this.destroy(error);
+  }
+
+  override _write(chunk: Buffer, _encoding: BufferEncoding, callback: Callback): void {
+    this.#sendFrom(chunk, 0, callback);
+  }
+
+  override _final(callback: Callback): void {
+    if (!this.#closed) this.#port.send(FrameType.end, this.id, new Uint8Array(0));
+    callback();
+  }
+
+  /** Destroyed without end(): the guest's reader must not wait for ever. */
+  override _destroy(error: Error | null, callback: Callback): void {
+    if (!this.#closed && !this.writableFinished) this.#port.send(FrameType.end, this.id, new Uint8Array(0));
+    this.#closed = true;
+    this.#waiting = null;
+    callback(error);
+  }
+
+  #sendFrom(chunk: Buffer, offset: number, callback: Callback): void {
+    if (this.#closed || offset >= chunk.length) {
+      callback();
+      return;
+    }
+    const size = Math.min(chunk.length - offset, this.#credit, MAX_DATA_PAYLOAD);
+    if (size === 0) {
+      this.#waiting = () => this.#sendFrom(chunk, offset, callback);
+      return;
+    }
+    this.#credit -= size;
+    this.#sent += size;
+    this.#port.sendData(this.id, chunk.subarray(offset, offset + size), () =>
+      this.#sendFrom(chunk, offset + size, callback),
+    );
+  }
+}
