@@ -63,6 +63,8 @@ export interface SpawnOptions {
   umask?: number;
   /** Value for /proc/self/oom_score_adj. */
   oomScoreAdjust?: number;
+  /** Use clone(2) and pidfd_open(2) as on kernels before 5.7, or under a seccomp filter that forbids clone3(2): for tests. */
+  legacyClone?: boolean;
 }
 
 /** How a child ended: exactly one of `code` and `signal` is set. */
@@ -96,7 +98,7 @@ export interface DirectoryEntry {
   type: number;
 }
 
-/** Events of `watch`, a bit mask: 1 readable (or peer closed), 2 writable. Errors and hang-ups report as both. */
+/** Events of `watch`, a bit mask: 1 readable (or peer closed), 2 writable. An error or hang-up sets every bit that was asked for. */
 export type WatchEvents = number;
 
 /** A frame that the native channel does not consume itself (see guest/protocol/frames.ts for types). */
@@ -106,7 +108,7 @@ export type FrameListener = (type: number, stream: number, payload: Uint8Array) 
 export type ChannelEndListener = (reason: 'closed' | 'protocol' | 'error', message: string) => void;
 
 export interface ChannelOptions {
-  /** Largest payload accepted, bytes; a longer frame ends the channel as `protocol`. */
+  /** Largest payload, bytes: a longer frame that comes in ends the channel as `protocol`, sending one throws EMSGSIZE. */
   maxPayload: number;
   /** Bound on bytes queued by `channelSend` while the descriptor is not writable; beyond it ENOBUFS is thrown. */
   maxQueued: number;
@@ -114,7 +116,11 @@ export interface ChannelOptions {
   onEnd: ChannelEndListener;
 }
 
-/** Outcome of a source or sink: bytes that passed, and the error text when it ended by one. */
+/**
+ * Outcome of a source or sink: bytes that passed, and the error when it ended by one. Called exactly once for each that was
+ * opened, also when it was stopped, when the channel ended (`EPIPE`) or was closed (`ECANCELED`); never from inside a
+ * call of JavaScript. Its number is unknown from then on.
+ */
 export type TransferEndListener = (total: number, error: NativeError | null) => void;
 
 export interface Native {
@@ -152,17 +158,39 @@ export interface Native {
   signalFd(signals: number[]): number;
   /** Drains a signalfd: the signal numbers that were pending. */
   readSignals(fd: number): number[];
-  /** prctl(PR_SET_DUMPABLE / PR_SET_CHILD_SUBREAPER …), raw: used for the few one-line settings. */
+  /** prctl(PR_SET_DUMPABLE / PR_SET_CHILD_SUBREAPER …), for options whose argument is a plain number; EINVAL for others. */
   prctl(option: number, argument: number): number;
+  /** unshare(2) with CLONE_NEW* flags: new namespaces for the calling thread (mount, network, uts; a pid namespace is for its children). */
+  unshare(flags: number): void;
 
   // ---- netlink (every `name` is a link name; addresses are textual, IPv4 or IPv6) ----
-  links(): { index: number; name: string; mac: string; mtu: number; up: boolean; rxBytes: number; txBytes: number }[];
+  links(): {
+    index: number;
+    name: string;
+    mac: string;
+    mtu: number;
+    up: boolean;
+    rxBytes: number;
+    txBytes: number;
+  }[];
   linkSet(name: string, change: { up?: boolean; mtu?: number; mac?: string; rename?: string }): void;
   addressAdd(name: string, address: string, prefix: number): void;
   addressRemove(name: string, address: string, prefix: number): void;
   /** `destination` null = default route of the gateway's family; no gateway = on-link. EEXIST is thrown, callers decide. */
-  routeAdd(name: string, destination: string | null, prefix: number, gateway: string | null, metric: number): void;
-  routeRemove(name: string, destination: string | null, prefix: number, gateway: string | null, metric: number): void;
+  routeAdd(
+    name: string,
+    destination: string | null,
+    prefix: number,
+    gateway: string | null,
+    metric: number,
+  ): void;
+  routeRemove(
+    name: string,
+    destination: string | null,
+    prefix: number,
+    gateway: string | null,
+    metric: number,
+  ): void;
   /** ethtool feature switches through SIOCETHTOOL: 'tx-checksum' | 'rx-checksum' | 'sg' | 'tso' | 'gso' | 'gro'. */
   linkFeature(name: string, feature: string, on: boolean): void;
 
@@ -226,33 +254,49 @@ export interface Native {
   unwatch(fd: number): void;
 
   // ---- stream: a framed, non-blocking descriptor with a native bulk path (guest/protocol/frames.ts) ----
-  /** Takes over `fd` (made non-blocking, watched). Frames DATA/EOF/CREDIT of registered streams never reach JS. */
+  // A call that takes a descriptor over closes it in the end; when the call throws, it is still the caller's.
+  /**
+   * Takes over `fd` (made non-blocking, watched). DATA, END and CREDIT frames never reach JS; those of a stream that is not
+   * registered are dropped, because they are late. After its end the channel must still be closed.
+   */
   channelOpen(fd: number, options: ChannelOptions): number;
+  /** Frames go out in the order sent, before the data of sources. @throws EPIPE after the channel's end, ENOBUFS, EMSGSIZE. */
   channelSend(channel: number, type: number, stream: number, payload: Uint8Array): void;
   /** Bytes queued and not yet taken by the descriptor. */
   channelQueued(channel: number): number;
+  /** Closes the descriptor, ends all streams; what is queued is lost, and `onEnd` is not called. Unknown channels are ignored. */
   channelClose(channel: number): void;
   /**
    * Pumps `fd` → DATA frames of `stream`, never more than the credit that the peer gave (CREDIT frames add to
-   * `credit`), then one EOF frame (none when `limit` ended it early through sourceStop). Takes `fd` over and closes it.
-   * Pipes, ptys (EIO at hang-up counts as the end) and regular files.
+   * `credit`), then one END frame. Takes `fd` over. Pipes, sockets, ptys (EIO at hang-up counts as the end), regular files.
+   * While less than an eighth of the first `credit` (or 32 KiB) is left, it waits for more instead of sending crumbs: a
+   * receiver must give credit back before that much is outstanding.
    */
   sourceOpen(channel: number, stream: number, fd: number, credit: number, onEnd: TransferEndListener): number;
-  /** Bytes sent so far. */
+  /** Bytes sent so far, in frames that the descriptor took whole. */
   sourceSent(source: number): number;
   /**
    * Calls back once, with the total sent at that moment, when everything that is in the pipe *now* has been sent,
    * or at its end: what a command's exit notice waits for. Later output goes on being pumped.
    */
   sourceDrain(source: number, callback: (total: number) => void): void;
-  /** Ends a source now: closes the descriptor, sends EOF. */
+  /** Ends a source now: closes the descriptor, sends END. Unknown sources are ignored. */
   sourceStop(source: number): void;
   /**
-   * DATA frames of `stream` → `fd`, at most `window` bytes held here; CREDIT frames go back as `fd` takes them.
-   * EOF closes `fd` (for a pty master the EOF character is written instead, when `eofByte` ≥ 0, and it stays open). When the reader is gone (EPIPE) later
-   * data is dropped, credit still flows and `onEnd` reports it. Data beyond the window is a protocol error. Takes `fd` over.
+   * DATA frames of `stream` → `fd`, at most `window` bytes held here; CREDIT frames go back, in lumps of a quarter of the
+   * window, as `fd` takes them. END closes `fd` (for a pty master the EOF character is written instead, when `eofByte` ≥ 0,
+   * and it stays open until sinkStop). When the reader is gone (EPIPE) or a write fails, `onEnd` reports it at once, and until
+   * END or sinkStop later data is dropped and credited. Data beyond the window ends the channel as `protocol`. Takes `fd` over.
    */
-  sinkOpen(channel: number, stream: number, fd: number, window: number, eofByte: number, onEnd: TransferEndListener): number;
+  sinkOpen(
+    channel: number,
+    stream: number,
+    fd: number,
+    window: number,
+    eofByte: number,
+    onEnd: TransferEndListener,
+  ): number;
+  /** Ends a sink now: closes the descriptor; what is queued is lost. Unknown sinks are ignored. */
   sinkStop(sink: number): void;
 
   // ---- power ----

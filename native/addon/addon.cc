@@ -1,0 +1,125 @@
+// The addon's entry: its functions by name, as native/face.ts declares them.
+#include <napi.h>
+#include <signal.h>
+
+#include "callback.h"
+#include "exports.h"
+
+namespace yavm {
+namespace {
+
+struct Export {
+  const char* name;
+  napi_callback call;
+};
+
+template <Napi::Value (*Function)(const Napi::CallbackInfo&)>
+napi_value Call(napi_env env, napi_callback_info info) {
+  return Function(Napi::CallbackInfo(env, info));
+}
+
+constexpr Export kExports[] = {
+    {"mount", Call<Mount>},
+    {"umount", Call<Umount>},
+    {"switchRoot", Call<SwitchRoot>},
+    {"pivotRoot", Call<PivotRoot>},
+    {"chroot", Call<Chroot>},
+    {"statfs", Call<Statfs>},
+    {"loadModule", Call<LoadModule>},
+    {"deleteModule", Call<DeleteModule>},
+    {"spawn", Call<Spawn>},
+    {"waitPid", Call<WaitPid>},
+    {"reapAll", Call<ReapAll>},
+    {"kill", Call<Kill>},
+    {"killPidfd", Call<KillPidfd>},
+    {"openPty", Call<OpenPty>},
+    {"setWindowSize", Call<SetWindowSize>},
+    {"getPid", Call<GetPid>},
+    {"getParentPid", Call<GetParentPid>},
+    {"getUid", Call<GetUid>},
+    {"signalFd", Call<SignalFd>},
+    {"readSignals", Call<ReadSignals>},
+    {"prctl", Call<Prctl>},
+    {"unshare", Call<Unshare>},
+    {"links", Call<Links>},
+    {"linkSet", Call<LinkSet>},
+    {"addressAdd", Call<AddressAdd>},
+    {"addressRemove", Call<AddressRemove>},
+    {"routeAdd", Call<RouteAdd>},
+    {"routeRemove", Call<RouteRemove>},
+    {"linkFeature", Call<LinkFeature>},
+    {"mknod", Call<Mknod>},
+    {"ioctlInt", Call<IoctlInt>},
+    {"ioctlBuffer", Call<IoctlBuffer>},
+    {"open", Call<Open>},
+    {"openBeneath", Call<OpenBeneath>},
+    {"close", Call<Close>},
+    {"dup", Call<Dup>},
+    {"seek", Call<Seek>},
+    {"read", Call<Read>},
+    {"write", Call<Write>},
+    {"fsync", Call<Fsync>},
+    {"fstat", Call<Fstat>},
+    {"stat", Call<Stat>},
+    {"lstat", Call<Lstat>},
+    {"readlink", Call<ReadLink>},
+    {"readDirectory", Call<ReadDirectory>},
+    {"mkdir", Call<Mkdir>},
+    {"mkdirAt", Call<MkdirAt>},
+    {"symlink", Call<Symlink>},
+    {"symlinkAt", Call<SymlinkAt>},
+    {"linkAt", Call<LinkAt>},
+    {"mknodAt", Call<MknodAt>},
+    {"readlinkAt", Call<ReadLinkAt>},
+    {"statAt", Call<StatAt>},
+    {"unlinkAt", Call<UnlinkAt>},
+    {"renameAt", Call<RenameAt>},
+    {"chownAt", Call<ChownAt>},
+    {"chmodFd", Call<ChmodFd>},
+    {"chownFd", Call<ChownFd>},
+    {"utimesAt", Call<UtimesAt>},
+    {"unlink", Call<Unlink>},
+    {"rmdir", Call<Rmdir>},
+    {"pipe", Call<Pipe>},
+    {"socketPair", Call<SocketPair>},
+    {"setNonBlocking", Call<SetNonBlocking>},
+    {"flock", Call<Flock>},
+    {"pending", Call<Pending>},
+    {"watch", Call<Watch>},
+    {"unwatch", Call<Unwatch>},
+    {"channelOpen", Call<ChannelOpen>},
+    {"channelSend", Call<ChannelSend>},
+    {"channelQueued", Call<ChannelQueued>},
+    {"channelClose", Call<ChannelClose>},
+    {"sourceOpen", Call<SourceOpen>},
+    {"sourceSent", Call<SourceSent>},
+    {"sourceDrain", Call<SourceDrain>},
+    {"sourceStop", Call<SourceStop>},
+    {"sinkOpen", Call<SinkOpen>},
+    {"sinkStop", Call<SinkStop>},
+    {"sync", Call<Sync>},
+    {"reboot", Call<Reboot>},
+    {"debugExit", Call<DebugExit>},
+    {"setHostname", Call<SetHostname>},
+    {"setClock", Call<SetClock>},
+    {"monotonic", Call<Monotonic>},
+    {"addEntropy", Call<AddEntropy>},
+    {"uname", Call<Uname>},
+};
+
+}  // namespace
+}  // namespace yavm
+
+extern "C" __attribute__((visibility("default"))) napi_value napi_register_module_v1(napi_env env, napi_value exports) {
+  yavm::SetCurrentEnv(env);
+  // A reader that is gone is an error of the write, EPIPE, not the end of the process.
+  signal(SIGPIPE, SIG_IGN);
+  for (const yavm::Export& row : yavm::kExports) {
+    napi_value function = nullptr;
+    napi_create_function(env, row.name, NAPI_AUTO_LENGTH, row.call, nullptr, &function);
+    napi_set_named_property(env, exports, row.name, function);
+  }
+  return exports;
+}
+
+extern "C" __attribute__((visibility("default"))) int32_t node_api_module_get_api_version_v1() { return NAPI_VERSION; }

@@ -1,0 +1,38 @@
+// Pairs of descriptors: pipes and socket pairs.
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "args.h"
+#include "error.h"
+#include "exports.h"
+#include "value.h"
+
+namespace yavm {
+
+Napi::Value Pipe(const Napi::CallbackInfo& info) {
+  Args args(info, "pipe");
+  const std::string ends = args.Text(0, "nonBlocking", 16);
+  const int size = static_cast<int>(args.Integer(1, "size", 0, 1 << 30));
+  const bool both = ends == "both";
+  if (!both && ends != "none" && ends != "read" && ends != "write") {
+    args.Reject("nonBlocking", "'read', 'write', 'none' or 'both'");
+  }
+  if (!args.Ok()) return Nothing();
+  int fds[2];
+  if (pipe2(fds, O_CLOEXEC) < 0) return Fail(args.Env(), errno, "pipe2");
+  // Best effort: an unprivileged user may be over /proc/sys/fs/pipe-user-pages-soft, and a small pipe works too.
+  if (size > 0) fcntl(fds[1], F_SETPIPE_SZ, size);
+  if (both || ends == "read") fcntl(fds[0], F_SETFL, O_RDONLY | O_NONBLOCK);
+  if (both || ends == "write") fcntl(fds[1], F_SETFL, O_WRONLY | O_NONBLOCK);
+  return Pair(args.Env(), fds[0], fds[1]);
+}
+
+Napi::Value SocketPair(const Napi::CallbackInfo& info) {
+  int fds[2];
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0) return Fail(info.Env(), errno, "socketpair");
+  return Pair(info.Env(), fds[0], fds[1]);
+}
+
+}  // namespace yavm
