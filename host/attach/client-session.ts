@@ -11,7 +11,6 @@ import type {
   RequestOf,
   RunReply,
 } from '../../guest/protocol/messages.ts';
-import { requestId } from '../../guest/protocol/validate.ts';
 import type { Logger } from '../lib/logger.ts';
 import { FramePort } from '../runtime/frame-port.ts';
 import { InputStream } from '../runtime/input-stream.ts';
@@ -19,6 +18,7 @@ import { OutputStream } from '../runtime/output-stream.ts';
 import type { CommandResult } from '../runtime/types.ts';
 import { accepted } from './accepted.ts';
 import { commandSpecOf, streamNumbers } from './command-spec.ts';
+import { decodeDetach } from './detach.ts';
 import type { CommandHost, RunningCommand } from './port.ts';
 import { AttachError, wireErrorOf } from './wire-error.ts';
 
@@ -98,14 +98,10 @@ export class ClientSession {
   };
 
   #onMessage(payload: Uint8Array): void {
-    const map = decodeMap(payload);
-    if (map.op === 'detach') {
-      // Not a request of the guest: only here can a client leave before its command.
-      const id = requestId(map.id, 'id');
-      this.#answer(id, async () => {
-        this.#command(requestId(map.process, 'process')).detached = true;
-        return {};
-      });
+    const detached = decodeDetach(decodeMap(payload));
+    if (detached !== null) {
+      const command = this.#commands.get(detached);
+      if (command) command.detached = true;
       return;
     }
     try {

@@ -1,9 +1,10 @@
 /** The command line as a whole: finds the command, parses, runs it, and turns what it throws into a line and a code. */
 import { Command, CommanderError } from 'commander';
-import { describeError, findYavmError, toError, YavmError } from '../lib/errors.ts';
-import { createLogger, isLogLevel, LOG_LEVELS, type LogLevel, printable } from '../lib/logger.ts';
+import type { YavmError } from '../lib/errors.ts';
+import { createLogger, isLogLevel, LOG_LEVELS, type LogLevel } from '../lib/logger.ts';
 import { type Act, COMMANDS, type CommandRow } from './commands.ts';
-import { type Context, styleOf, writeAll } from './context.ts';
+import type { Context } from './context.ts';
+import { printError } from './error-line.ts';
 import { EXIT, exitCodeOf } from './exit.ts';
 import { usageError } from './options.ts';
 
@@ -115,24 +116,14 @@ Examples:
   ya-vm shell --image task.gvmi              look around in it
   ya-vm doctor                               what is missing on this host`;
 
-/** Prints an error as one line, its code, and a hint. @returns the exit code. */
+/** @returns the exit code. */
 async function report(error: unknown, streams: Streams, level: LogLevel): Promise<number> {
   // Help: asked for, or shown because no command was given.
   if (error instanceof CommanderError && error.exitCode === 0) return EXIT.ok;
   if (error instanceof CommanderError && error.code === 'commander.help') return EXIT.failure;
   const ours = error instanceof CommanderError ? fromCommander(error) : error;
-  const known = findYavmError(ours)
-    ? ours
-    : new YavmError('YAVM_E_INTERNAL', 'unexpected error', {
-        cause: ours,
-        hint: 'Run it again with --log-level debug for the stack, and report it.',
-      });
-  const [first, ...rest] = printable(describeError(known)).split('\n');
-  const style = styleOf(streams, streams.stderr);
-  const lines = [`${style.red('ya-vm:')} ${first}`, ...rest.map((line) => style.dim(line))];
-  if (level === 'debug' || level === 'trace') lines.push(printable(stackOf(known)));
-  await writeAll(streams.stderr, lines.map((line) => `${line}\n`).join(''));
-  return exitCodeOf(known);
+  await printError(ours, streams, level === 'debug' || level === 'trace');
+  return exitCodeOf(ours);
 }
 
 /** Commander's text without its "error: ", with our code and a pointer to the help. */
@@ -141,13 +132,4 @@ function fromCommander(error: CommanderError): YavmError {
     error.message.replace(/^error: /, ''),
     "'ya-vm COMMAND --help' shows what a command takes.",
   );
-}
-
-function stackOf(error: unknown): string {
-  const stacks: string[] = [];
-  for (let link = error, depth = 0; link !== undefined && depth < 8; depth++) {
-    stacks.push(toError(link).stack ?? String(link));
-    link = link instanceof Error ? link.cause : undefined;
-  }
-  return stacks.join('\ncaused by: ');
 }

@@ -21,6 +21,7 @@ import { toError, YavmError } from '../lib/errors.ts';
 import type { Logger } from '../lib/logger.ts';
 import { Command, OUTPUT_WAIT } from './command.ts';
 import { type Connect, FramePort } from './frame-port.ts';
+import type { FrameHandlers } from './frame-reader.ts';
 import { protocolError } from './guest-errors.ts';
 import { GuestLog } from './log-port.ts';
 import type { Sink } from './output-stream.ts';
@@ -28,11 +29,8 @@ import { type RequestOptions, Requests } from './requests.ts';
 import { Streams } from './streams.ts';
 import type { CommandSpec } from './types.ts';
 
-export interface GuestPorts {
-  control: Connect;
-  data: Connect;
-  log: Connect;
-}
+/** The three ports of a VM; or one connection that carries control and data together (attach.sock, which has no log). */
+export type GuestPorts = { control: Connect; data: Connect; log: Connect } | { joint: Connect };
 
 export interface GuestClientOptions {
   logger: Logger;
@@ -78,20 +76,31 @@ export class GuestClient {
     this.#options = options;
     this.#hello.promise.catch(() => {});
     this.#log = new GuestLog(options.logger);
-    const open = (name: string, connect: Connect, handlers: ConstructorParameters<typeof FramePort>[2]) =>
-      new FramePort(name, connect, handlers, (error) => this.#portEnded(name, error));
-    const control = open(PORTS.control, ports.control, { message: (payload) => this.#message(payload) });
-    const data = open(PORTS.data, ports.data, {
+    const messages: FrameHandlers = { message: (payload) => this.#message(payload) };
+    const streams: FrameHandlers = {
       data: (stream, piece) => this.#streams.data(stream, piece),
       end: (stream) => this.#streams.end(stream),
       credit: (stream, bytes) => this.#streams.credit(stream, bytes),
-    });
-    const log = open(PORTS.log, ports.log, {
+    };
+    if ('joint' in ports) {
+      const joint = this.#open('attach', ports.joint, { ...messages, ...streams });
+      this.#ports = [joint];
+      this.#requests = new Requests(joint);
+      this.#streams = new Streams(joint);
+      return;
+    }
+    const control = this.#open(PORTS.control, ports.control, messages);
+    const data = this.#open(PORTS.data, ports.data, streams);
+    const log = this.#open(PORTS.log, ports.log, {
       log: (payload) => log.pause(this.#log.receive(payload)),
     });
     this.#ports = [control, data, log];
     this.#requests = new Requests(control);
     this.#streams = new Streams(data);
+  }
+
+  #open(name: string, connect: Connect, handlers: FrameHandlers): FramePort {
+    return new FramePort(name, connect, handlers, (error) => this.#portEnded(name, error));
   }
 
   /** What the agent said before it gave up, if it did. */

@@ -1,6 +1,7 @@
 /** The checks of `doctor`, as a table in the order in which they are printed. Each asks the probes, and nothing else. */
 import { join } from 'node:path';
 import { formatSize } from '../../lib/size.ts';
+import { DEMO_IMAGE } from '../vm-options.ts';
 import type { Probes } from './probes.ts';
 
 export type Status = 'ok' | 'warn' | 'fail';
@@ -140,9 +141,6 @@ async function checkDemoImage(probes: Probes): Promise<Finding> {
     ? ok(`${path}, ${formatSize(found.size)}`)
     : warn(`${path} is missing: --image is needed`, BUILD);
 }
-
-/** The default image of `run` and `shell`, in the folder of the assets. */
-export const DEMO_IMAGE = 'demo.gvmi';
 
 /** A default VM takes its 512 MiB, QEMU and ya-vm about 150 MiB. */
 const GOOD_MEMORY = 768 * MIB;

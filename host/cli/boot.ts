@@ -1,0 +1,104 @@
+/** A VM for the time of one command: started with its phases shown, open to `ya-vm shell ID`, and always ended. */
+import { join } from 'node:path';
+import type { CommandHost } from '../attach/port.ts';
+import { serveAttach } from '../attach/server.ts';
+import type { Logger } from '../lib/logger.ts';
+import type { Phase, VmSpec } from '../runtime/types.ts';
+import { type Context, styleOf, writeAll } from './context.ts';
+import { Phases } from './phases.ts';
+import type { VmOptions } from './vm-options.ts';
+
+/** What the command line needs of a VM. */
+export interface StartedVm extends CommandHost {
+  readonly id: string;
+  /** Its run folder. */
+  readonly folder: string;
+  readonly accel: 'kvm' | 'tcg';
+  /** Ends it in order: processes, file systems, power. */
+  stop(): Promise<void>;
+  /** Ends it at once. Both may be called at any time, and more than once. */
+  kill(): Promise<void>;
+}
+
+export interface StartHooks {
+  signal: AbortSignal;
+  onPhase(phase: Phase): void;
+  log: Logger;
+}
+
+/** Rejects when no VM comes up; there is none left behind then. */
+export type StartVm = (spec: VmSpec, hooks: StartHooks) => Promise<StartedVm>;
+
+/** The name of the socket in the run folder. */
+export const ATTACH_SOCKET = 'attach.sock';
+
+export interface WithVm<T> {
+  context: Context;
+  spec: VmSpec;
+  phases: Phases;
+  signal: AbortSignal;
+  start: StartVm;
+  use(vm: StartedVm): Promise<T>;
+}
+
+/** Starts a VM, lets it be used, and ends it, whatever happens in between. */
+export async function withVm<T>({ context, spec, phases, signal, start, use }: WithVm<T>): Promise<T> {
+  phases.start();
+  let vm: StartedVm;
+  try {
+    vm = await start(spec, { signal, onPhase: (phase) => phases.add(phase), log: context.log });
+  } catch (error) {
+    phases.clear();
+    throw error;
+  }
+  let orderly = false;
+  try {
+    phases.accelerator = vm.accel;
+    const attach = await serveAttach(vm, join(vm.folder, ATTACH_SOCKET), context.log);
+    try {
+      const result = await use(vm);
+      orderly = true;
+      return result;
+    } finally {
+      phases.clear();
+      await attach.close();
+    }
+  } finally {
+    // A disk that is kept must be unmounted in order; one that is thrown away is not worth the time.
+    if (orderly && spec.rootDisk !== undefined) await vm.stop();
+    else await vm.kill();
+  }
+}
+
+/** Phases for standard error: a live line when that is a terminal and `--no-progress` was not given. */
+export function phasesFor(context: Context, options: Pick<VmOptions, 'progress'>): Phases {
+  const { stderr, env } = context;
+  const live = options.progress && stderr.isTTY === true && env.TERM !== 'dumb';
+  return new Phases({
+    write: (text) => void stderr.write(text),
+    live,
+    columns: () => stderr.columns ?? 80,
+    style: styleOf(context, stderr),
+    now: () => performance.now(),
+  });
+}
+
+/** What a VM is made of, from the options. */
+export function vmSpecOf(options: VmOptions, layers: string[], title: string): VmSpec {
+  return {
+    assets: options.assets,
+    layers,
+    root: options.root,
+    rootDisk: options.rootDisk,
+    memoryMiB: options.memoryMiB,
+    cpus: options.cpus,
+    hostname: options.hostname,
+    accel: options.accel,
+    title,
+  };
+}
+
+/** One line of ya-vm's own on standard error. In raw mode a terminal needs the carriage return; else it does no harm. */
+export async function note(context: Context, text: string): Promise<void> {
+  await writeAll(context.stderr, `${styleOf(context, context.stderr).yellow('ya-vm:')} ${text}\n`);
+}

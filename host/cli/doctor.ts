@@ -1,0 +1,88 @@
+/** `ya-vm doctor`: what this host lacks, and the exact command that fixes it. */
+import { userInfo } from 'node:os';
+import type { Command } from 'commander';
+import { assetsFolder, cacheFolder, runBase } from '../lib/paths.ts';
+import type { Act } from './commands.ts';
+import { type Context, print, printJson, styleOf } from './context.ts';
+import { CHECKS, type CheckRow, type Finding, type Status } from './doctor/checks.ts';
+import { probeKvm } from './doctor/kvm.ts';
+import { hostProbes, type Probes } from './doctor/probes.ts';
+import { EXIT } from './exit.ts';
+
+export function define(command: Command, act: Act): void {
+  command
+    .option('--json', 'print an object')
+    .option('--no-boot', 'do not boot a probe VM to see whether KVM works (only when no verdict is cached)')
+    .addHelpText('after', '\nExit code 1 when something that ya-vm needs is missing; warnings do not count.');
+  act(command, (context, options) => doctor(context, options, realProbes(context, options.boot !== false)));
+}
+
+interface CheckResult extends Finding {
+  name: string;
+}
+
+/** Runs the checks one after the other and prints each as it is done. */
+export async function doctor(
+  context: Context,
+  options: { json?: boolean },
+  probes: Probes,
+  rows: readonly CheckRow[] = CHECKS,
+): Promise<number> {
+  const results: CheckResult[] = [];
+  const width = Math.max(...rows.map(({ name }) => name.length));
+  for (const { name, check } of rows) {
+    const result = { name, ...(await findingOf(check, probes)) };
+    results.push(result);
+    if (!options.json) await print(context, ...lines(context, result, width));
+  }
+  const failed = results.filter(({ status }) => status === 'fail').length;
+  if (options.json) await printJson(context, { ok: failed === 0, checks: results });
+  else await print(context, '', verdict(results));
+  return failed === 0 ? EXIT.ok : EXIT.unhealthy;
+}
+
+/** A check that breaks is a finding too: the others still run. */
+async function findingOf(check: CheckRow['check'], probes: Probes): Promise<Finding> {
+  try {
+    return await check(probes);
+  } catch (error) {
+    return {
+      status: 'fail',
+      detail: `the check itself failed: ${error instanceof Error ? error.message : error}`,
+    };
+  }
+}
+
+const MARKS: Readonly<Record<Status, string>> = { ok: '✔', warn: '!', fail: '✘' };
+
+function lines(context: Context, { name, status, detail, fix }: CheckResult, width: number): string[] {
+  const style = styleOf(context, context.stdout);
+  const paint = { ok: style.green, warn: style.yellow, fail: style.red }[status];
+  const line = `${paint(MARKS[status])} ${name.padEnd(width)}  ${detail}`;
+  return fix === undefined ? [line] : [line, `  ${' '.repeat(width)}  ${style.bold(`→ ${fix}`)}`];
+}
+
+function verdict(results: readonly CheckResult[]): string {
+  const count = (wanted: Status) => results.filter(({ status }) => status === wanted).length;
+  const [failed, warnings] = [count('fail'), count('warn')];
+  if (failed > 0) return `ya-vm cannot run VMs here yet: ${failed} of ${results.length} checks failed.`;
+  return warnings > 0
+    ? `ya-vm can run VMs here, with ${warnings} warning${warnings > 1 ? 's' : ''}.`
+    : 'All is well.';
+}
+
+function realProbes(context: Context, boot: boolean): Probes {
+  const assets = assetsFolder(context.env);
+  return {
+    ...hostProbes(context.env.PATH ?? ''),
+    platform: process.platform,
+    architecture: process.arch,
+    nodeVersion: process.version,
+    uid: process.getuid?.() ?? 0,
+    user: userInfo().username,
+    runBase: runBase(context.env),
+    cache: cacheFolder(context.env),
+    assets,
+    acceleration: () => probeKvm(assets, boot, context.log),
+  };
+}

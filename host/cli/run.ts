@@ -1,0 +1,209 @@
+/** `ya-vm run`: boots a VM, runs a command in it, passes its output on, exits with its code. */
+import type { Command } from 'commander';
+import { formatDuration, parseDuration } from '../lib/duration.ts';
+import { formatSize } from '../lib/size.ts';
+import type { CommandResult } from '../runtime/types.ts';
+import { note, phasesFor, type StartVm, vmSpecOf, withVm } from './boot.ts';
+import type { Act } from './commands.ts';
+import { type Context, writeAll } from './context.ts';
+import { printError } from './error-line.ts';
+import { describeEnd, EXIT, exitCodeOf, signalExit } from './exit.ts';
+import { openImages } from './images.ts';
+import { Interrupted, Interrupts } from './interrupts.ts';
+import { forOption, usageError } from './options.ts';
+import type { Phases } from './phases.ts';
+import { planCommand } from './plan.ts';
+import { type RunReport, reportError, reportResult, writeReport } from './report.ts';
+import { runSession, type SessionEnd } from './session.ts';
+import { windowSize } from './terminal.ts';
+import { startVm } from './vm.ts';
+import { addVmOptions, readVmOptions, titleOf, type VmOptions } from './vm-options.ts';
+
+const HELP = `
+Without a command the image's own is run: Entrypoint and Cmd; with one, Entrypoint and the command, as docker does.
+
+Standard output and error carry the command's bytes and nothing else. On a terminal the phases of the start are
+shown before, and how the command ended after.
+
+Ctrl-C and SIGTERM go to the command; a second one ends the VM, and so does SIGTERM after 10 s. With -t Ctrl-C is
+typed into the command's terminal.
+
+Exit codes: the command's; 128 + n when signal n ended it; 124 --timeout passed; 125 ya-vm failed;
+126 the command cannot be executed; 127 it was not found; 141 nobody reads the output any more.
+
+Examples:
+  ya-vm run -- uname -a
+  ya-vm run --image task.gvmi --env N=10 --memory 1G -- /golem/run.sh
+  cat in.csv | ya-vm run -i --image task.gvmi -- ./job > out.csv
+  ya-vm run -it -- sh
+  ya-vm run --timeout 30s --json -- ./job 2>&1 >/dev/null | tail -n 1 | jq .result.cpu`;
+
+export function define(command: Command, act: Act): void {
+  command.argument('[command...]', 'command and its arguments, best after --').passThroughOptions();
+  command
+    .option('-i, --stdin', 'pass standard input on; without it the command reads /dev/null')
+    .option('-t, --tty', 'give the command a terminal; needs one here. Implies -i')
+    .option('--entrypoint <program>', "replace the image's Entrypoint (and drop its Cmd); '' clears it")
+    .option(
+      '--timeout <time>',
+      'kill the command after this time (30s, 5m): exit code 124',
+      forOption('--timeout', parseDuration),
+    )
+    .option('--json', 'write a report of the run as the last line of standard error')
+    .option('--report <file>', 'write that report to a file');
+  addVmOptions(command);
+  command.addHelpText('after', HELP);
+  act(command, (context, options, [words]) => run(context, options, words as string[]));
+}
+
+interface RunOptions extends VmOptions {
+  stdin: boolean;
+  tty: boolean;
+  entrypoint?: string;
+  timeout?: number;
+  json: boolean;
+  report?: string;
+}
+
+/** `start` is replaced by tests. @returns the exit code. */
+export async function run(
+  context: Context,
+  given: Record<string, unknown>,
+  words: readonly string[],
+  start: StartVm = startVm,
+): Promise<number> {
+  const options = await readOptions(context, given);
+  const report: RunReport = {
+    exitCode: EXIT.failure,
+    vm: null,
+    command: [...words],
+    phases: [],
+    result: null,
+    timedOut: false,
+    error: null,
+  };
+  const interrupts = new Interrupts();
+  try {
+    report.exitCode = await bootAndRun(context, options, words, { interrupts, report, start });
+  } catch (error) {
+    report.exitCode = error instanceof Interrupted ? error.exitCode : exitCodeOf(error);
+    report.error = reportError(error);
+    if (error instanceof Interrupted) await note(context, `${error.message}; the VM was ended`);
+    // Printed here, not by who calls us: the report is the last line.
+    else await printError(error, context, context.log.enabled('debug'));
+  } finally {
+    interrupts.close();
+    await emitReport(context, options, report);
+  }
+  return report.exitCode;
+}
+
+async function readOptions(context: Context, given: Record<string, unknown>): Promise<RunOptions> {
+  const { stdin, tty, entrypoint, timeout, json, report } = given as Partial<RunOptions>;
+  if (tty && !(context.stdin.isTTY && context.stdout.isTTY)) {
+    throw usageError(
+      '-t needs a terminal, and standard input or output is none',
+      'Leave out -t; -i alone passes standard input on.',
+    );
+  }
+  return {
+    ...(await readVmOptions(given, context.env)),
+    stdin: stdin === true,
+    tty: tty === true,
+    entrypoint,
+    timeout,
+    json: json === true,
+    report,
+  };
+}
+
+interface RunParts {
+  interrupts: Interrupts;
+  report: RunReport;
+  start: StartVm;
+}
+
+async function bootAndRun(
+  context: Context,
+  options: RunOptions,
+  words: readonly string[],
+  { interrupts, report, start }: RunParts,
+): Promise<number> {
+  const images = await openImages(options.images, options.assets);
+  const command = planCommand(images.defaults, {
+    ...options,
+    command: words,
+    tty: options.tty ? windowSize(context.stdout) : undefined,
+    term: context.env.TERM,
+  });
+  report.command = command.argv;
+  const phases = phasesFor(context, options);
+  report.phases = phases.done;
+  const spec = vmSpecOf(options, images.layers, titleOf(options, command.argv));
+  return await withVm({
+    context,
+    spec,
+    phases,
+    signal: interrupts.signal,
+    start,
+    async use(vm) {
+      const { memoryMiB, cpus } = options;
+      report.vm = { id: vm.id, accel: vm.accel, memoryMiB, cpus, images: images.layers };
+      const running = await vm.run(command);
+      phases.ready();
+      const began = performance.now();
+      const end = await runSession(running, context, {
+        tty: options.tty,
+        timeout: options.timeout,
+        interrupts,
+      });
+      phases.done.push({ name: 'command', milliseconds: Math.round(performance.now() - began) });
+      return await conclude(context, options, { end, phases, report });
+    },
+  });
+}
+
+/** Tells how it ended. @returns the exit code. */
+async function conclude(
+  context: Context,
+  options: RunOptions,
+  { end, phases, report }: { end: SessionEnd; phases: Phases; report: RunReport },
+): Promise<number> {
+  // Nothing can leave a `run` while its command goes on.
+  const result = end.kind === 'detached' ? null : end.result;
+  if (result) report.result = reportResult(result);
+  if (result) phases.ended(endLine(result, phases));
+  if (result && !result.complete) {
+    await note(
+      context,
+      'the output is not complete: the guest announced more than arrived (YAVM_E_OUTPUT_INCOMPLETE)',
+    );
+  }
+  if (end.kind === 'timed-out') {
+    report.timedOut = true;
+    const limit = formatDuration(options.timeout as number);
+    await note(
+      context,
+      `the command was killed: it ran longer than --timeout ${limit} (YAVM_E_COMMAND_TIMEOUT)`,
+    );
+    return EXIT.timedOut;
+  }
+  if (end.kind === 'output-closed') return signalExit('SIGPIPE');
+  return result?.exitCode ?? EXIT.failure;
+}
+
+/** `command 1.24 s · exit code 0 · CPU 310 ms · memory 12 MiB`. */
+function endLine(result: CommandResult, phases: Phases): string {
+  const time = phases.done.at(-1)?.milliseconds ?? 0;
+  return [
+    `command ${formatDuration(time)}`,
+    describeEnd(result),
+    `CPU ${formatDuration(result.cpu.user + result.cpu.system)}`,
+    `memory ${formatSize(result.memoryPeak)}`,
+  ].join(' · ');
+}
+
+async function emitReport(context: Context, options: RunOptions, report: RunReport): Promise<void> {
+  if (options.json) await writeAll(context.stderr, `${JSON.stringify(report)}\n`);
+  if (options.report !== undefined) await writeReport(options.report, report);
+}

@@ -1,0 +1,209 @@
+/** The options that `run` and `shell` share: which VM, from which images, and with what environment. */
+import { readFile } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import type { Command } from 'commander';
+import { YavmError } from '../lib/errors.ts';
+import { assetsFolder } from '../lib/paths.ts';
+import { parseSize } from '../lib/size.ts';
+import type { AccelChoice, BootAssets, VmSpec } from '../runtime/types.ts';
+import {
+  collect,
+  forOption,
+  mergeEnv,
+  parseChoice,
+  parseCpus,
+  parseEnv,
+  parseEnvFile,
+  parseGuestPath,
+  parseHostname,
+  parseMemory,
+  parseRlimit,
+  parseStorage,
+  type Rlimit,
+  usageError,
+} from './options.ts';
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+/** Host name of a VM that nobody named; the one that tasks on Golem see. */
+const DEFAULT_HOSTNAME = 'golem';
+const DEFAULT_MEMORY_MIB = 512;
+const DEFAULT_STORAGE = 2 * 1024 ** 3;
+/** The image of `run` and `shell` without `--image`, in the folder of the assets. */
+export const DEMO_IMAGE = 'demo.gvmi';
+
+const ACCELERATORS: readonly AccelChoice[] = ['auto', 'kvm', 'tcg'];
+
+/** Adds the options. */
+export function addVmOptions(command: Command): void {
+  command
+    .option(
+      '--image <file>',
+      'image (.gvmi or squashfs); repeat it for layers, the topmost first',
+      collect(String),
+    )
+    .option(
+      '-e, --env <K=V>',
+      'environment variable; K alone takes its value from here; may be repeated',
+      collect(String),
+    )
+    .option('--env-file <file>', 'file with one variable a line; may be repeated', collect(String))
+    .option(
+      '-w, --cwd <path>',
+      "working directory (default: the image's)",
+      forOption('--cwd', parseGuestPath),
+    )
+    .option('-u, --user <user>', "name or uid, [:group] (default: the image's, else root)")
+    .option(
+      '--rlimit <name=soft[:hard]>',
+      'limit of the command, as nofile=1024:4096; may be repeated',
+      collect(forOption('--rlimit', parseRlimit)),
+    )
+    .option('-m, --memory <size>', 'memory of the VM', forOption('--memory', parseMemory), DEFAULT_MEMORY_MIB)
+    .option('--cpus <n>', 'virtual CPUs', forOption('--cpus', parseCpus), 1)
+    .option('--storage <size>', 'size of the root disk', forOption('--storage', parseStorage))
+    .option(
+      '--ram-root <size>',
+      'keep what is written to / in memory instead of on a disk',
+      forOption('--ram-root', parseSize),
+    )
+    .option('--root-disk <file>', 'keep the root disk in this file, and keep it')
+    .option(
+      '--hostname <name>',
+      'host name in the VM',
+      forOption('--hostname', parseHostname),
+      DEFAULT_HOSTNAME,
+    )
+    .option(
+      '--accel <auto|kvm|tcg>',
+      'acceleration',
+      forOption('--accel', (text) => parseChoice(text, ACCELERATORS, 'accelerator')),
+      'auto',
+    )
+    .option('--kernel <file>', 'boot this vmlinux; with --initramfs')
+    .option('--initramfs <file>', 'boot this initramfs; manifest.json is taken from its folder')
+    .option('--name <title>', "what 'ya-vm ps' shows (default: image and command)")
+    .option('--no-progress', 'do not show the phases of the start on a terminal');
+}
+
+/** The options as read. */
+export interface VmOptions {
+  images: string[];
+  assets: BootAssets;
+  env: string[];
+  cwd?: string;
+  user?: string;
+  rlimits: Rlimit[];
+  memoryMiB: number;
+  cpus: number;
+  root: VmSpec['root'];
+  rootDisk?: string;
+  hostname: string;
+  accel: AccelChoice;
+  name?: string;
+  progress: boolean;
+}
+
+/** Reads the options, and the files that they name. @throws {YavmError} YAVM_E_USAGE, YAVM_E_ENV_FILE */
+export async function readVmOptions(
+  options: Record<string, unknown>,
+  environment: Environment,
+): Promise<VmOptions> {
+  const given = options as {
+    image?: string[];
+    env?: string[];
+    envFile?: string[];
+    cwd?: string;
+    user?: string;
+    rlimit?: Rlimit[];
+    memory: number;
+    cpus: number;
+    storage?: number;
+    ramRoot?: number;
+    rootDisk?: string;
+    hostname: string;
+    accel: AccelChoice;
+    kernel?: string;
+    initramfs?: string;
+    name?: string;
+    progress: boolean;
+  };
+  const assets = readAssets(given.kernel, given.initramfs, environment);
+  return {
+    images: given.image ?? [join(assetsFolder(environment), DEMO_IMAGE)],
+    assets,
+    env: await readEnv(given.env ?? [], given.envFile ?? [], environment),
+    cwd: given.cwd,
+    user: given.user,
+    rlimits: given.rlimit ?? [],
+    memoryMiB: given.memory,
+    cpus: given.cpus,
+    root: readRoot(given.storage, given.ramRoot, given.rootDisk),
+    rootDisk: given.rootDisk,
+    hostname: given.hostname,
+    accel: given.accel,
+    name: given.name,
+    progress: given.progress,
+  };
+}
+
+function readAssets(
+  kernel: string | undefined,
+  initramfs: string | undefined,
+  environment: Environment,
+): BootAssets {
+  if ((kernel === undefined) !== (initramfs === undefined)) {
+    throw usageError(
+      '--kernel and --initramfs belong together',
+      'ya-vm initramfs build --output FOLDER makes both.',
+    );
+  }
+  const folder = assetsFolder(environment);
+  const chosen = initramfs ?? join(folder, 'initramfs.cpio.zst');
+  return {
+    kernel: kernel ?? join(folder, 'vmlinux'),
+    initramfs: chosen,
+    manifest: join(dirname(chosen), 'manifest.json'),
+  };
+}
+
+function readRoot(
+  storage: number | undefined,
+  ramRoot: number | undefined,
+  rootDisk: string | undefined,
+): VmSpec['root'] {
+  if (ramRoot === undefined) return { disk: storage ?? DEFAULT_STORAGE };
+  if (storage !== undefined || rootDisk !== undefined) {
+    throw usageError(
+      '--ram-root excludes --storage and --root-disk',
+      'The root is either in memory or on a disk.',
+    );
+  }
+  return { ram: ramRoot };
+}
+
+/** Files first, then `--env`, each in order; later ones win. */
+async function readEnv(entries: string[], files: string[], environment: Environment): Promise<string[]> {
+  const fromFiles = await Promise.all(
+    files.map(async (file) => {
+      try {
+        return parseEnvFile(await readFile(file, 'utf8'), file, environment);
+      } catch (cause) {
+        if (cause instanceof YavmError) throw cause;
+        throw new YavmError('YAVM_E_ENV_FILE', `${file}: the environment file cannot be read`, { cause });
+      }
+    }),
+  );
+  const parse = forOption('--env', (text) => parseEnv(text, environment));
+  const given = entries.map(parse).filter((entry) => entry !== undefined);
+  return mergeEnv(fromFiles.flat(), given);
+}
+
+/** Longest title that is stored, characters: a command line may have megabytes. */
+const MAX_TITLE = 200;
+
+/** `alpine.gvmi: sh -c …` */
+export function titleOf(options: VmOptions, argv: readonly string[]): string {
+  const title = options.name ?? `${basename(options.images[0] as string)}: ${argv.join(' ')}`;
+  return title.length > MAX_TITLE ? `${title.slice(0, MAX_TITLE - 1)}…` : title;
+}
