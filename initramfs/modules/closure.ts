@@ -81,15 +81,23 @@ class Walk {
 
   /** Modules meant by `softdep … pre:`; what is built in or unknown is dropped, as modprobe does. */
   #softBefore(name: string): string[] {
-    const found: string[] = [];
-    for (const wanted of this.#index.softBefore.get(name) ?? []) {
-      const direct = moduleName(wanted);
-      if (this.#index.modules.has(direct)) found.push(direct);
-      else if (!this.#index.builtin.has(direct))
-        for (const [pattern, target] of this.#index.aliases)
-          if (pattern === wanted && this.#index.modules.has(target)) found.push(target);
-    }
+    const found = (this.#index.softBefore.get(name) ?? []).flatMap((wanted) => this.#meant(wanted));
     return found.filter((each) => each !== name);
+  }
+
+  /**
+   * A name, or an alias that several modules can have (`crc32c`: a generic and an accelerated one). Then those for
+   * certain processors are left out: they refuse to load on others, and here a soft dependency is a hard one.
+   */
+  #meant(wanted: string): string[] {
+    const direct = moduleName(wanted);
+    const { modules, builtin, aliases } = this.#index;
+    if (modules.has(direct)) return [direct];
+    if (builtin.has(direct)) return [];
+    const named = aliases.filter(([pattern]) => pattern === wanted).map(([, target]) => target);
+    return [...new Set(named)].filter(
+      (target) => modules.get(target)?.path.startsWith('kernel/arch/') === false,
+    );
   }
 }
 

@@ -1,5 +1,5 @@
 /** A kernel's modules folder on disk: its index files (made with depmod where missing) and its module files. */
-import { copyFile, mkdir, mkdtemp, readdir, readFile, rm, stat, symlink } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rename, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, join, resolve } from 'node:path';
 import { hasErrno } from '../../host/lib/errors.ts';
@@ -25,7 +25,7 @@ const INDEX_FILES = {
   alias: 'modules.alias',
 } as const;
 /** Those that depmod makes; modules.builtin comes with the kernel. */
-const MADE_BY_DEPMOD = ['dep', 'softdep', 'alias'] as const;
+const MADE_BY_DEPMOD = ['softdep', 'alias', 'dep'] as const;
 
 /** Largest module accepted, unpacked, bytes: xfs is 4 MB with debug data, GPU drivers 100 MB. */
 const MAX_MODULE = 256 * 1024 * 1024;
@@ -131,11 +131,18 @@ async function runDepmod(
     await run('depmod', ['-b', base, release]);
     const made = await readIndex(standIn);
     if (made.dep === '') throw new ModuleError(`${folder}: depmod found no module in it`);
-    if (keepIndex)
-      for (const key of MADE_BY_DEPMOD)
-        await copyFile(join(standIn, INDEX_FILES[key]), join(folder, INDEX_FILES[key]));
+    if (keepIndex) await keep(folder, made);
     return { dep: made.dep, softdep: made.softdep, alias: made.alias };
   } finally {
     await rm(base, { recursive: true, force: true });
+  }
+}
+
+/** Writes what depmod made, modules.dep last and each at once: another build may be looking. */
+async function keep(folder: string, made: IndexTexts): Promise<void> {
+  for (const key of MADE_BY_DEPMOD) {
+    const path = join(folder, INDEX_FILES[key]);
+    await writeFile(`${path}.${process.pid}`, made[key]);
+    await rename(`${path}.${process.pid}`, path);
   }
 }
