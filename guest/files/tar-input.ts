@@ -15,6 +15,8 @@ import {
 const MAX_EXTENSION = 64 * 1024;
 /** Largest uid or gid: 2³²−1 means "no change" to the kernel. */
 const MAX_ID = 0xfffffffe;
+/** Majors and minors have 32 bits at most. */
+const MAX_DEVICE = 0xffffffff;
 
 const TYPES: Record<string, EntryType> = {
   [TypeFlag.file]: 'file',
@@ -83,8 +85,9 @@ export class TarInput {
   }
 
   #entry(header: RawHeader, records: PaxRecords, offset: number): Entry {
-    const type =
-      header.flag === TypeFlag.file && header.name.endsWith('/') ? 'directory' : TYPES[header.flag];
+    const name = records.get('path') ?? header.name;
+    // The oldest format has no type for directories, only the slash.
+    const type = header.flag === TypeFlag.file && name.endsWith('/') ? 'directory' : TYPES[header.flag];
     if (!type) throw badArchive(`entry of unsupported type '${printable(header.flag)}'`, offset);
     for (const key of records.keys()) {
       if (key.startsWith('GNU.sparse.')) throw badArchive('sparse file, which is not supported', offset);
@@ -92,7 +95,7 @@ export class TarInput {
     const number = (key: string, value: number) => numberOf(records, key, value, offset);
     const size = wholeNumber(number('size', header.size), Number.MAX_SAFE_INTEGER, 'size', offset);
     const entry: Entry = {
-      name: records.get('path') ?? header.name,
+      name,
       type,
       mode: header.mode,
       uid: wholeNumber(number('uid', header.uid), MAX_ID, 'uid', offset),
@@ -101,8 +104,8 @@ export class TarInput {
       size: type === 'file' ? size : 0,
       mtime: number('mtime', header.mtime),
       linkName: records.get('linkpath') ?? header.linkName,
-      major: header.major,
-      minor: header.minor,
+      major: wholeNumber(header.major, MAX_DEVICE, 'device number', offset),
+      minor: wholeNumber(header.minor, MAX_DEVICE, 'device number', offset),
     };
     this.#left = entry.size;
     this.#padding = paddedSize(entry.size) - entry.size;
