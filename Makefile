@@ -1,6 +1,7 @@
 # Every target is one script; `make` alone lists them. README.md shows the two that a newcomer needs.
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test soak bench check format clean
+# `everything` is `build` and what only tests and the bench need.
+.PHONY: help setup build everything run test soak bench check format clean
 MAKEFLAGS += --no-print-directory
 
 help: ## this list
@@ -12,16 +13,19 @@ setup: ## Debian packages, the pinned Node, npm packages
 build: setup ## everything in build/out: launcher, /init, kernel, initramfs, demo image
 	@build/node.sh build/main.ts
 
+everything: setup
+	@build/node.sh build/main.ts --tests
+
 run: build ## boot a VM, run a command in it, show its output
 	@build/demo.sh
 
-test: build ## every test, with counts that fit CI
+test: everything ## every test, with counts that fit CI
 	@build/node.sh test/run.ts
 
-soak: build ## every test, with the full counts
+soak: everything ## every test, with the full counts
 	@YAVM_SOAK=1 build/node.sh test/run.ts
 
-bench: build ## measure; prints a table, writes build/out/bench.json
+bench: everything ## measure; prints a table, writes build/out/bench.json
 	@build/node.sh test/bench/run.ts
 
 check: setup ## types, format and lint

@@ -6,7 +6,7 @@ import { chmodSync, copyFileSync, linkSync, mkdirSync, readFileSync, rmSync, wri
 import { join, resolve } from 'node:path';
 import { build } from 'esbuild';
 
-/** Folder beside the launcher with what it starts: the bundle, Node, the addon. */
+/** Folder beside the launcher with what it starts: the bundle and Node. */
 const LIB = 'lib';
 
 /** Packages that stay outside the bundle: serialport finds its prebuilt addon by its own path. */
@@ -22,12 +22,10 @@ export interface LauncherInputs {
   entry: string;
   /** The Node to run on. */
   node: string;
-  /** The addon built for Node. */
-  addon: string;
 }
 
 /** Makes the launcher and its `lib/` anew. @throws when the bundle cannot be made. */
-export async function buildLauncher({ out, entry, node, addon }: LauncherInputs): Promise<void> {
+export async function buildLauncher({ out, entry, node }: LauncherInputs): Promise<void> {
   const lib = join(out, LIB);
   rmSync(lib, { recursive: true, force: true });
   mkdirSync(lib, { recursive: true });
@@ -35,7 +33,6 @@ export async function buildLauncher({ out, entry, node, addon }: LauncherInputs)
   const { name, version } = JSON.parse(readFileSync('package.json', 'utf8'));
   writeFileSync(join(lib, 'package.json'), JSON.stringify({ name, version, type: 'module' }));
   linkOrCopy(node, join(lib, 'node'));
-  copyFileSync(addon, join(lib, 'yavm.node'));
   const script = join(out, 'ya-vm');
   writeFileSync(script, launcherScript());
   chmodSync(script, 0o755);

@@ -38,7 +38,8 @@ const STAMPS = 'build/cache/steps';
  * Runs the steps that are out of date, each after those that it names. Steps that do not depend on each other
  * run together.
  * @returns the names of the steps that ran.
- * @throws the first error of a step, after the steps that were running have ended; those after it do not start.
+ * @throws the error of a step that failed (an AggregateError when several did), once the steps that were running have
+ * ended. Those after a failed one do not start.
  */
 export async function runSteps(steps: Step[], say: (line: string) => void): Promise<string[]> {
   const ran: string[] = [];
@@ -51,8 +52,10 @@ export async function runSteps(steps: Step[], say: (line: string) => void): Prom
     );
   }
   const results = await Promise.allSettled(done.values());
-  const failed = results.find((result) => result.status === 'rejected');
-  if (failed) throw failed.reason;
+  // A step that waited for a failed one has failed with the same error.
+  const errors = new Set(results.flatMap((result) => (result.status === 'rejected' ? [result.reason] : [])));
+  if (errors.size === 1) throw [...errors][0];
+  if (errors.size > 1) throw new AggregateError(errors, [...errors].map(messageOf).join('\n'));
   return ran;
 }
 
@@ -67,6 +70,10 @@ async function runStep(step: Step, say: (line: string) => void, ran: string[]): 
   writeStamp(step, { key, outputs: Object.fromEntries(step.outputs.map((file) => [file, mark(file)])) });
   ran.push(step.name);
   say(`${step.says}: done in ${((performance.now() - started) / 1000).toFixed(1)} s`);
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }
 
 function unknown(step: Step, name: string): never {

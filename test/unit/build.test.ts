@@ -51,6 +51,7 @@ t.test('steps run in order, and a failure stops those after it', async (t) => {
   await t.rejects(runSteps([step('a', []), step('b', ['a'], true), step('c', ['b'])], silent), /b failed/);
   t.same(order, ['a', 'b']);
   t.same(await runSteps([step('a', []), step('b', ['a']), step('c', ['b'])], silent), ['b', 'c']);
+  await t.rejects(runSteps([step('p', [], true), step('q', [], true)], silent), /p failed\nq failed/);
   await t.rejects(runSteps([step('x', ['later']), step('later', [])], silent), /not among the steps before/);
 });
 
