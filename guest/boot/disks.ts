@@ -2,7 +2,7 @@
 import type { Native } from '../../native/face.ts';
 import { fromNative, GuestError, hasErrno } from '../errors.ts';
 import { O_CLOEXEC, O_DIRECTORY, O_RDONLY } from '../lib/constants.ts';
-import { readTextAt } from '../lib/read-file.ts';
+import { readText } from '../lib/read-file.ts';
 import { sleep } from '../lib/sleep.ts';
 
 const SYSFS_BLOCK = '/sys/class/block';
@@ -65,7 +65,7 @@ function scanDisks(native: Native, sysfs: string, wanted: Set<string> | null): D
   try {
     for (const name of diskNames(native, fd)) {
       if (wanted && found.size === wanted.size) break;
-      const serial = readSerial(native, fd, name);
+      const serial = readSerial(native, `${sysfs}/${name}`);
       if (serial === '' || found.has(serial) || (wanted && !wanted.has(serial))) continue;
       found.set(serial, `/dev/${name}`);
     }
@@ -85,11 +85,12 @@ function diskNames(native: Native, sysfsFd: number): string[] {
 }
 
 /** A disk's serial; empty when it has none, is a partition, or went away meanwhile. */
-function readSerial(native: Native, sysfsFd: number, name: string): string {
+function readSerial(native: Native, disk: string): string {
   try {
-    return readTextAt(native, sysfsFd, `${name}/serial`, MAX_SERIAL + 1).trim();
+    // By its path: the entry is a link out of this folder, which a lookup beneath it would not follow.
+    return readText(native, `${disk}/serial`, MAX_SERIAL + 1).trim();
   } catch (error) {
     if (hasErrno(error, 'ENOENT') || hasErrno(error, 'EIO') || hasErrno(error, 'ENODEV')) return '';
-    throw fromNative('disk-missing', `cannot read the serial of disk '${name}'`, error);
+    throw fromNative('disk-missing', `cannot read the serial of '${disk}'`, error);
   }
 }
