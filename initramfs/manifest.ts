@@ -86,7 +86,7 @@ export function describeEntry(entry: Entry): ManifestEntry {
   }
 }
 
-/** @throws {ArchiveError} not JSON, or of another format. */
+/** Checks what readers rely on: format, release, sums and compressions. @throws {ArchiveError} not JSON, or of another format. */
 export function parseManifest(text: string): Manifest {
   let value: Partial<Manifest> | null;
   try {
@@ -98,9 +98,17 @@ export function parseManifest(text: string): Manifest {
     throw new ArchiveError(`the manifest has format ${value?.format}, not ${MANIFEST_FORMAT}`, {
       hint: 'Build it again with this version of ya-vm.',
     });
-  if (typeof value.kernel?.release !== 'string' || typeof value.initramfs?.sha256 !== 'string')
-    throw new ArchiveError('the manifest lacks the kernel or the initramfs');
+  const { kernel, vmlinux, initramfs } = value;
+  const squashfs: unknown = kernel?.squashfs;
+  const known =
+    squashfs === null || (Array.isArray(squashfs) && squashfs.every((each) => typeof each === 'string'));
+  if (typeof kernel?.release !== 'string' || !known || !isDigest(vmlinux) || !isDigest(initramfs))
+    throw new ArchiveError('the manifest does not describe a kernel and an initramfs');
   return value as Manifest;
+}
+
+function isDigest(value: FileDigest | undefined): boolean {
+  return typeof value?.size === 'number' && typeof value.sha256 === 'string';
 }
 
 function octal(mode: number): string {

@@ -60,7 +60,7 @@ export const ROWS: Row[] = [
   {
     of: 'test',
     ours: ['guest', 'host', 'native', 'initramfs', 'build', 'test'],
-    packages: ['node:', 'tap', 'tap-parser', 'cbor-x', 'esbuild'],
+    packages: ['node:', 'tap', 'tap-parser', 'cbor-x', 'commander', 'esbuild'],
   },
 ];
 

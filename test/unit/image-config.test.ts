@@ -21,7 +21,7 @@ t.test('what an image may say is typed', async (t) => {
     ['a command', { Entrypoint: ['/e'], Cmd: ['a', ''] }, { ...EMPTY, entrypoint: ['/e'], cmd: ['a', ''] }],
     ['a command in one string', { Cmd: '/bin/sh' }, { ...EMPTY, cmd: ['/bin/sh'] }],
     ['blank fields', { WorkingDir: '  ', User: '' }, EMPTY],
-    ['a working directory', { WorkingDir: '/golem//work/./' }, { ...EMPTY, workingDir: '/golem/work' }],
+    ['a working directory', { WorkingDir: '/golem//task/./' }, { ...EMPTY, workingDir: '/golem/task' }],
     ['the root', { WorkingDir: '/' }, { ...EMPTY, workingDir: '/' }],
     ['a user', { User: '1000:1000' }, { ...EMPTY, user: '1000:1000' }],
     ['volumes', { Volumes: { '/a': {}, '/b/': null, '/a/': {} } }, { ...EMPTY, volumes: ['/a', '/b'] }],
