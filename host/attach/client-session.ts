@@ -1,6 +1,5 @@
 /** One client of attach.sock: its requests, its commands and their streams. */
 import type { Socket } from 'node:net';
-import type { Writable } from 'node:stream';
 import { decodeMap, decodeRequest, encodeMessage, RequestError } from '../../guest/protocol/codec.ts';
 import { FrameType } from '../../guest/protocol/frames.ts';
 import type {
@@ -12,6 +11,7 @@ import type {
   RunReply,
 } from '../../guest/protocol/messages.ts';
 import type { Logger } from '../lib/logger.ts';
+import { writeChunk } from '../lib/write.ts';
 import { FramePort } from '../runtime/frame-port.ts';
 import { InputStream } from '../runtime/input-stream.ts';
 import { OutputStream } from '../runtime/output-stream.ts';
@@ -43,6 +43,7 @@ export class ClientSession {
   readonly #log: Logger;
   readonly #onClosed: () => void;
   readonly #commands = new Map<number, ClientCommand>();
+  #starting = 0;
   /** What the client sends: stdin. By its number of the stream. */
   readonly #incoming = new Map<number, OutputStream>();
   /** What the client is sent, and gives credit for. */
@@ -144,14 +145,20 @@ export class ClientSession {
   async #run(request: RequestOf<'run'>, id: number): Promise<RunReply> {
     const numbers = streamNumbers(request);
     this.#checkStreams([numbers.stdin, numbers.stdout, numbers.stderr]);
-    if (this.#commands.size >= LIMITS.commands) {
+    if (this.#commands.size + this.#starting >= LIMITS.commands) {
       throw new AttachError('bad-request', `${LIMITS.commands} commands of this client run already`);
     }
     const input = numbers.stdin === undefined ? null : this.#openIncoming(numbers.stdin);
-    const running = await this.#host.run(commandSpecOf(request)).catch((error) => {
-      if (numbers.stdin !== undefined) this.#incoming.delete(numbers.stdin);
-      throw error;
-    });
+    this.#starting++;
+    const running = await this.#host
+      .run(commandSpecOf(request))
+      .catch((error) => {
+        if (numbers.stdin !== undefined) this.#incoming.delete(numbers.stdin);
+        throw error;
+      })
+      .finally(() => {
+        this.#starting--;
+      });
     const command: ClientCommand = { running, detached: false };
     if (this.#left.signal.aborted) {
       this.#abandon(command);
@@ -185,7 +192,7 @@ export class ClientSession {
     this.#checkStreams([stream]);
     const to = this.#openOutgoing(stream);
     try {
-      return await this.#host.readFiles(path, (bytes) => write(to, bytes), {
+      return await this.#host.readFiles(path, async (bytes) => void (await writeChunk(to, bytes)), {
         format,
         signal: this.#left.signal,
       });
@@ -236,7 +243,7 @@ export class ClientSession {
     if (!from || number === undefined) return;
     const to = this.#openOutgoing(number);
     from
-      .consume((bytes) => write(to, bytes))
+      .consume(async (bytes) => void (await writeChunk(to, bytes)))
       .then(
         () => to.end(),
         () => to.destroy(),
@@ -262,7 +269,7 @@ export class ClientSession {
     if (error) this.#log.warn({ err: error }, 'attach: a client broke the protocol');
     for (const command of this.#commands.values()) this.#abandon(command);
     this.#commands.clear();
-    for (const stream of this.#outgoing.values()) stream.release();
+    for (const stream of this.#outgoing.values()) stream.destroy();
     for (const stream of this.#incoming.values()) stream.discard();
     this.#onClosed();
   }
@@ -284,12 +291,7 @@ export class ClientSession {
 function feed(from: OutputStream, to: NonNullable<RunningCommand['stdin']>): void {
   to.on('error', () => {});
   const end = () => to.end();
-  from.consume((bytes) => write(to, bytes)).then(end, end);
-}
-
-/** Resolves when `bytes` were handed on, or dropped because nobody takes them. They must not change until then. */
-function write(to: Writable, bytes: Uint8Array): Promise<void> {
-  return new Promise((resolve) => to.write(bytes, () => resolve()));
+  from.consume(async (bytes) => void (await writeChunk(to, bytes))).then(end, end);
 }
 
 function exitedEvent(process: number, result: CommandResult): Notification {

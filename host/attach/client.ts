@@ -1,7 +1,7 @@
 /** The other end of attach.sock: commands in a VM that another process supervises. */
 import { connect as connectSocket, type Socket } from 'node:net';
 import type { Readable } from 'node:stream';
-import type { FilesReply } from '../../guest/protocol/messages.ts';
+import type { FilesReply, Operation, ReplyOf, RequestOf } from '../../guest/protocol/messages.ts';
 import { withDeadline } from '../lib/deadline.ts';
 import { hasErrno, YavmError } from '../lib/errors.ts';
 import type { Logger } from '../lib/logger.ts';
@@ -39,7 +39,8 @@ export class AttachClient implements CommandHost {
           return socket;
         },
       },
-      { logger, onEnd: (error) => client.close(error ?? closedError(path)) },
+      // One socket keeps the order of what is sent on it: output never comes after the exit that announces it.
+      { logger, outputWait: 0, onEnd: (error) => client.close(error ?? closedError(path)) },
     );
     const connected = new Promise<void>((resolve, reject) => {
       socket.once('connect', resolve);
@@ -64,7 +65,12 @@ export class AttachClient implements CommandHost {
   }
 
   stats(): Promise<StatsReply> {
-    return this.#client.request({ op: 'stats' });
+    return this.request({ op: 'stats' });
+  }
+
+  /** Any request without a stream; most are refused with YAVM_E_GUEST_UNKNOWN_REQUEST. */
+  request<Op extends Operation>(body: RequestOf<Op>): Promise<ReplyOf[Op]> {
+    return this.#client.request(body);
   }
 
   readFiles(path: string, sink: Sink, options?: { format?: 'file' | 'tar' }): Promise<FilesReply> {

@@ -30,14 +30,16 @@ export interface InterruptTarget {
  */
 export class Interrupts {
   readonly #source: SignalSource;
+  readonly #grace: number;
   readonly #abort = new AbortController();
   readonly #listeners = new Map<HandledSignal, () => void>();
   #target: InterruptTarget | null = null;
   #first: HandledSignal | null = null;
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(source: SignalSource = process) {
+  constructor(source: SignalSource = process, grace: number = GRACE) {
     this.#source = source;
+    this.#grace = grace;
     for (const signal of HANDLED) {
       const listener = () => this.#on(signal);
       this.#listeners.set(signal, listener);
@@ -66,7 +68,7 @@ export class Interrupts {
     if (this.#target && this.#first === null) {
       this.#first = signal;
       this.#target.forward(signalNumber(signal));
-      if (WITH_GRACE.includes(signal)) this.#timer = setTimeout(() => this.#end(signal), GRACE);
+      if (WITH_GRACE.includes(signal)) this.#timer = setTimeout(() => this.#end(signal), this.#grace);
     } else {
       this.#end(signal);
     }

@@ -1,5 +1,6 @@
 /** A command's output to our own standard streams: its bytes only, at the reader's pace, nothing dropped. */
 import type { Writable } from 'node:stream';
+import { writeChunk } from '../lib/write.ts';
 import type { OutputStream } from '../runtime/output-stream.ts';
 
 /**
@@ -20,22 +21,4 @@ export function copyOutput(from: OutputStream, to: Writable, onClosed: () => voi
 
 class ReaderGone extends Error {
   override name = 'ReaderGone';
-}
-
-/**
- * Writes one chunk and waits until the system took it.
- * @returns false when the stream is closed or failed (EPIPE): nobody reads it any more.
- */
-function writeChunk(to: Writable, chunk: Uint8Array): Promise<boolean> {
-  if (to.destroyed || to.writableEnded) return Promise.resolve(false);
-  return new Promise((resolve) => {
-    // The callback comes when the bytes were handed to the system, or with the error; 'close' covers a stream that is
-    // destroyed in between.
-    const onClose = () => resolve(false);
-    to.once('close', onClose);
-    to.write(chunk, (error) => {
-      to.off('close', onClose);
-      resolve(!error);
-    });
-  });
 }

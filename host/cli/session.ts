@@ -3,6 +3,7 @@ import type { Writable } from 'node:stream';
 import type { RunningCommand } from '../attach/port.ts';
 import { withDeadline } from '../lib/deadline.ts';
 import { hasErrno } from '../lib/errors.ts';
+import { writeChunk } from '../lib/write.ts';
 import type { CommandResult } from '../runtime/types.ts';
 import type { Context, TerminalIn } from './context.ts';
 import type { Interrupts } from './interrupts.ts';
@@ -106,8 +107,7 @@ async function feed(
   try {
     for await (const chunk of from as AsyncIterable<Uint8Array>) {
       const { pass, found } = scanner ? scanner.scan(chunk) : { pass: chunk, found: false };
-      if (to.destroyed || to.writableEnded) return;
-      if (pass.byteLength > 0) await new Promise<void>((resolve) => to.write(pass, () => resolve()));
+      if (pass.byteLength > 0 && !(await writeChunk(to, pass))) return;
       if (found) return onDetach();
     }
     to.end();

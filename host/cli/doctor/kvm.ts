@@ -1,0 +1,1 @@
+/** Whether KVM runs a guest here. */
