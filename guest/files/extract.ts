@@ -36,11 +36,17 @@ interface Place {
 }
 
 /**
- * Extracts everything that `input` brings beneath `baseFd`, and reads it to its end. Returns the number of entries.
- * The umask must be 0, so that nodes get the mode that the archive says.
+ * Extracts everything that `input` brings into the directory `path` beneath `rootFd`, which is made if it is missing, and
+ * reads it to its end. Returns the number of entries. The umask must be 0, so that nodes get the mode of the archive.
  * @throws {GuestError} bad-archive, file-failed; entries before it stay
  */
-export function extractTar(native: Native, baseFd: number, input: ByteInput): number {
+export function extractTar(native: Native, rootFd: number, path: string, input: ByteInput): number {
+  let baseFd: number;
+  try {
+    baseFd = makeDirectories(native, rootFd, path, PARENT_MODE);
+  } catch (error) {
+    throw fromNative('file-failed', `cannot open the directory '${path}'`, error);
+  }
   const extraction = new Extraction(native, baseFd, new TarInput(input));
   try {
     const entries = extraction.run();
@@ -48,6 +54,7 @@ export function extractTar(native: Native, baseFd: number, input: ByteInput): nu
     return entries;
   } finally {
     extraction.close();
+    native.close(baseFd);
   }
 }
 

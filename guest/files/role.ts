@@ -7,7 +7,6 @@
  */
 import type { Native } from '../../native/face.ts';
 import { GuestError, toWire } from '../errors.ts';
-import { makeDirectories } from '../lib/beneath.ts';
 import { O_CLOEXEC, O_DIRECTORY, O_PATH } from '../lib/constants.ts';
 import { writeAll } from '../lib/replace-file.ts';
 import type { FilesReply } from '../protocol/messages.ts';
@@ -84,8 +83,7 @@ export function doFilesJob(native: Native, job: FilesJob): FilesReply {
     receiveFile(native, rootFd, path, options, input);
     return { bytes: input.offset, entries: 1 };
   }
-  const baseFd = makeDirectories(native, rootFd, path, 0o755);
-  const entries = extractTar(native, baseFd, input);
+  const entries = extractTar(native, rootFd, path, input);
   return { bytes: input.offset, entries };
 }
 

@@ -1,0 +1,22 @@
+/** Runs a test file in namespaces of its own, so that what it mounts, names or configures is gone with it. */
+import { spawnSync } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+
+/** Says to the second run that it is inside. */
+const MARK = 'YAVM_TEST_NAMESPACES';
+
+/**
+ * True inside. Outside: runs the file once more in new mount, network, host name and IPC namespaces, with the same
+ * output, and ends this process with its code. Call it before anything is asserted. `module`: `import.meta.url`.
+ */
+export function inNamespaces(module: string): boolean {
+  if (process.env[MARK] === '1') return true;
+  const unshare = ['--mount', '--net', '--uts', '--ipc', '--propagation', 'private', '--'];
+  const { status, error } = spawnSync(
+    'unshare',
+    [...unshare, process.execPath, ...process.execArgv, fileURLToPath(module)],
+    { stdio: 'inherit', env: { ...process.env, [MARK]: '1' } },
+  );
+  if (error) throw error;
+  process.exit(status ?? 1);
+}
