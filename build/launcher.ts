@@ -54,7 +54,7 @@ async function bundleHost(entry: string, folder: string): Promise<void> {
     alias: { 'cbor-x': resolve('node_modules/cbor-x/index.js') },
     banner: { js: BANNER },
     legalComments: 'none',
-    logLevel: 'warning',
+    logLevel: 'silent',
   });
 }
 

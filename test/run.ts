@@ -11,6 +11,8 @@ import { soak } from './lib/scale.ts';
 import { type Job, selectJobs } from './lib/select.ts';
 
 const LOGS = 'build/out/test';
+/** Lines shown of one detail of a failure. */
+const MOST_DETAIL = 40;
 
 const jobs = selectJobs(process.argv.slice(2));
 mkdirSync(LOGS, { recursive: true });
@@ -56,10 +58,16 @@ function describe(details: Record<string, unknown>): string[] {
   for (const [key, value] of Object.entries(details)) {
     if (key === 'source' || key === 'compare') continue;
     const text = typeof value === 'string' ? value.trimEnd() : inspect(value, { depth: 4, breakLength: 100 });
-    if (text.includes('\n')) lines.push(`${key}:`, ...text.split('\n').map((line) => `  ${line}`));
+    if (text.includes('\n')) lines.push(`${key}:`, ...shorten(text.split('\n')).map((line) => `  ${line}`));
     else lines.push(`${key}: ${text}`);
   }
   return lines;
+}
+
+/** The whole is in the file's TAP. */
+function shorten(lines: string[]): string[] {
+  const rest = lines.length - MOST_DETAIL;
+  return rest > 0 ? [...lines.slice(0, MOST_DETAIL), `… ${rest} more lines, in ${LOGS}`] : lines;
 }
 
 function report(results: FileResult[]): void {

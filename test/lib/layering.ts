@@ -18,6 +18,8 @@ const GUEST_BASE = [ADDON, 'guest/lib', 'guest/errors.ts', 'guest/protocol'];
 
 export const ROWS: Row[] = [
   { of: 'native', ours: [], packages: [] },
+  // Loads the addon under Node; in the guest the engine has it.
+  { of: 'native/load.ts', ours: [ADDON], packages: ['node:'] },
 
   // The guest: no Node, no package but the codec. init.ts ties its parts together.
   { of: 'guest/protocol', ours: [], packages: ['cbor-x'] },

@@ -14,7 +14,6 @@ const FOREIGN = [
   ['pypi', 'org'].join('.'),
   ['crates', 'io'].join('.'),
   `${'/wo'}rk/`,
-  `${'/ro'}ot/`,
 ];
 
 const files = sourceFiles();
