@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import type { Writable } from 'node:stream';
 import type { Command } from 'commander';
 import { YavmError } from '../host/lib/errors.ts';
+import { printable } from '../host/lib/logger.ts';
 import { formatSize } from '../host/lib/size.ts';
 import { buildInitramfs } from './build.ts';
 import { parseFileSpec } from './content.ts';
@@ -40,8 +41,8 @@ interface BuildOptions {
   kernel?: string;
   modules?: string;
   config?: string;
-  module: string[];
-  file: string[];
+  module?: string[];
+  file?: string[];
   init?: string;
   output?: string;
   cache?: string;
@@ -76,8 +77,8 @@ export function registerInitramfs(command: Command, act: Act, defaults: Defaults
     .option('--kernel <file>', 'vmlinuz or vmlinux of any distribution; with --modules')
     .option('--modules <folder>', 'its /lib/modules/<release>')
     .option('--config <file>', 'its configuration (default: looked for beside the kernel)')
-    .option('--module <name>', 'one more kernel module; may be repeated', collect, [])
-    .option('--file <src:dst[:mode]>', 'one more file; may be repeated', collect, [])
+    .option('--module <name>', 'one more kernel module; may be repeated', collect)
+    .option('--file <src:dst[:mode]>', 'one more file; may be repeated', collect)
     .option('--init <file>', 'another program as /init (default: the agent)')
     .option('--output <folder>', `where the results go (default: ${defaults.folder})`)
     .option('--cache <folder>', `where unpacked packages are kept (default: ${defaults.cache})`)
@@ -99,7 +100,7 @@ export function registerInitramfs(command: Command, act: Act, defaults: Defaults
 }
 
 async function runBuild(streams: Streams, options: BuildOptions, defaults: Defaults): Promise<number> {
-  const files = options.file.map(parseFileSpec);
+  const files = (options.file ?? []).map(parseFileSpec);
   const kernel = await openKernel(streams, options, defaults);
   const folder = options.output ?? defaults.folder;
   const outputs = {
@@ -155,7 +156,7 @@ export function manifestLines(manifest: Manifest, outputs: { vmlinux: string; in
   ];
 }
 
-/** What an initramfs holds, for people. */
+/** What an initramfs holds, for people. Names in it are made harmless for a terminal. */
 export function inspectionLines(found: Inspection): string[] {
   const { manifest, manifestProblem } = found;
   const packed = found.compression
@@ -171,7 +172,7 @@ export function inspectionLines(found: Inspection): string[] {
     ...(manifestProblem ? [`manifest.json beside it is not used: ${manifestProblem}`] : []),
     '',
     ...found.entries.map(entryLine),
-  ];
+  ].map(printable);
 }
 
 function entryLine(entry: ManifestEntry): string {
@@ -192,6 +193,6 @@ function write(stream: Writable, text: string): Promise<void> {
   });
 }
 
-function collect(value: string, before: string[]): string[] {
+function collect(value: string, before: string[] = []): string[] {
   return [...before, value];
 }

@@ -199,6 +199,20 @@ t.test('any flipped bit of the trailer is found', async (t) => {
   }
 });
 
+t.test('any flipped bit of the superblock gives a verdict or an error with a code', async (t) => {
+  let refused = 0;
+  for (let bit = 0; bit < 96 * 8; bit++) {
+    const bad = Buffer.from(GVMI);
+    bad[bit >> 3]! ^= 1 << (bit & 7);
+    const verdict = await verify(bad).catch((error) => error);
+    if (!(verdict instanceof Error)) continue;
+    refused++;
+    t.match(verdict, { code: /^YAVM_E_IMAGE_/ }, `bit ${bit}`);
+  }
+  // Times, counts and unused flags can be anything; magic, version, sizes and tables cannot.
+  t.ok(refused > 300, `${refused} of 768 are refused`);
+});
+
 t.test('a compressor that the kernel lacks is named with its symbol', async (t) => {
   await t.rejects(verify(GVMI, ['zstd', 'gzip']), {
     code: 'YAVM_E_IMAGE_COMPRESSOR',
