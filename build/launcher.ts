@@ -2,11 +2,20 @@
  * `build/out/ya-vm`: the program as people start it. The host's TypeScript is bundled, because Node's own type
  * stripping would cost every process 25 MB of private memory and 60 ms of start (measured on `ya-vm ps`).
  */
-import { chmodSync, copyFileSync, linkSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  copyFileSync,
+  linkSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { join, resolve } from 'node:path';
 import { build } from 'esbuild';
 
-/** Folder beside the launcher with what it starts: the bundle and Node. */
+/** Folder beside the launcher with what it starts: the bundle, Node, the addon. */
 const LIB = 'lib';
 
 /** Packages that stay outside the bundle: serialport finds its prebuilt addon by its own path. */
@@ -22,17 +31,23 @@ export interface LauncherInputs {
   entry: string;
   /** The Node to run on. */
   node: string;
+  /** The addon built for Node; native/load.ts looks for it beside the bundle. */
+  addon: string;
 }
 
 /** Makes the launcher and its `lib/` anew. @throws when the bundle cannot be made. */
-export async function buildLauncher({ out, entry, node }: LauncherInputs): Promise<void> {
-  const lib = join(out, LIB);
+export async function buildLauncher({ out, entry, node, addon }: LauncherInputs): Promise<void> {
+  // Made beside the old one and put in its place at the end: a start never finds half of it.
+  const lib = join(out, `${LIB}.new`);
   rmSync(lib, { recursive: true, force: true });
   mkdirSync(lib, { recursive: true });
   await bundleHost(entry, lib);
   const { name, version } = JSON.parse(readFileSync('package.json', 'utf8'));
   writeFileSync(join(lib, 'package.json'), JSON.stringify({ name, version, type: 'module' }));
   linkOrCopy(node, join(lib, 'node'));
+  copyFileSync(addon, join(lib, 'yavm.node'));
+  rmSync(join(out, LIB), { recursive: true, force: true });
+  renameSync(lib, join(out, LIB));
   const script = join(out, 'ya-vm');
   writeFileSync(script, launcherScript());
   chmodSync(script, 0o755);

@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import { buildInitramfs } from '../initramfs/build.ts';
 import type { Manifest } from '../initramfs/manifest.ts';
-import { addonStep } from './addon.ts';
+import { ADDON, addonStep } from './addon.ts';
 import { assertBudgets, fileBudgets } from './budgets.ts';
 import { buildDemoImage } from './demo-image.ts';
 import { buildEngineTest, packageVersion } from './engine.ts';
@@ -60,10 +60,13 @@ export function productSteps(say: Say): Step[] {
     {
       name: 'launcher',
       says: 'launcher and the bundle of the host',
-      inputs: ['host', 'guest/protocol', 'initramfs', 'native/face.ts', 'build/launcher.ts', ...LOCK],
-      outputs: [`${OUT}/ya-vm`, `${OUT}/lib/main.mjs`, `${OUT}/lib/node`],
-      after: [],
-      run: () => buildLauncher({ out: OUT, entry: 'host/cli/main.ts', node: process.execPath }),
+      inputs: [
+        ...['host', 'guest/protocol', 'initramfs', 'native/face.ts', 'native/native.ts', 'native/load.ts'],
+        ...[ADDON, 'build/launcher.ts', ...LOCK],
+      ],
+      outputs: [`${OUT}/ya-vm`, `${OUT}/lib/main.mjs`, `${OUT}/lib/node`, `${OUT}/lib/yavm.node`],
+      after: ['addon'],
+      run: () => buildLauncher({ out: OUT, entry: 'host/cli/main.ts', node: process.execPath, addon: ADDON }),
     },
   ];
 }
