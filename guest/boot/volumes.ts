@@ -76,7 +76,7 @@ export function mountVolumesWith(
 ): void {
   for (const spec of parentsFirst(specs)) {
     checkAbsolutePath(spec.path);
-    if (pathParts(spec.path).length === 0) {
+    if (depth(spec.path) === 0) {
       throw new GuestError(
         'bad-request',
         "a volume cannot take the place of '/'; that is the upper layer's",
@@ -93,7 +93,12 @@ export function mountVolumesWith(
 
 /** A stable order by depth, so that `/a/b` is not hidden by `/a`. */
 export function parentsFirst(specs: MountSpec[]): MountSpec[] {
-  return [...specs].sort((a, b) => pathParts(a.path).length - pathParts(b.path).length);
+  return [...specs].sort((a, b) => depth(a.path) - depth(b.path));
+}
+
+/** Number of directories from the root, `..` taken back. */
+function depth(path: string): number {
+  return pathParts(path).reduce((levels, part) => (part === '..' ? Math.max(0, levels - 1) : levels + 1), 0);
 }
 
 /**

@@ -3,6 +3,7 @@
  * says what it does, and apply.ts carries it out.
  */
 import type { Native } from '../../native/face.ts';
+import { GuestError } from '../errors.ts';
 import type { LinkSpec, RouteSpec } from '../protocol/messages.ts';
 import {
   formatAddress,
@@ -65,8 +66,26 @@ const SYSCTLS: { family: 'ipv4' | 'ipv6'; key: string; value: string; why: strin
 /** Offloads to switch off, in an order in which none depends on one that is off already. */
 const OFFLOADS = ['tso', 'gso', 'tx-checksum'];
 
+/** Least MTU of a link with IPv6 (RFC 8200); below it the kernel switches IPv6 off and says EINVAL to addresses. */
+const MIN_IPV6_MTU = 1280;
+
 /** Checks a spec. @throws {GuestError} bad-request */
 export function parseLink(spec: LinkSpec): Link {
+  const link = parseFields(spec);
+  if (
+    link.mtu !== null &&
+    link.mtu < MIN_IPV6_MTU &&
+    link.addresses.some(({ address }) => address.family === 6)
+  ) {
+    throw new GuestError(
+      'bad-request',
+      `link '${link.name}': IPv6 needs an MTU of at least ${MIN_IPV6_MTU}, not ${link.mtu}`,
+    );
+  }
+  return link;
+}
+
+function parseFields(spec: LinkSpec): Link {
   return {
     mac: parseMac(spec.mac),
     name: spec.name,

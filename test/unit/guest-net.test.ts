@@ -128,9 +128,9 @@ const SPEC = {
 const words = (steps: Step[]) => steps.map((step) => `${step.link}: ${describeStep(step)}`);
 
 t.test('a new link: settings before it is up, addresses after, on-link routes before gateways', (t) => {
-  const link = parseLink({ ...SPEC, name: 'vpn0', setMac: '90:13:0A:00:00:02', mtu: 1220, offloads: false });
+  const link = parseLink({ ...SPEC, name: 'vpn0', setMac: '90:13:0A:00:00:02', mtu: 1400, offloads: false });
   t.strictSame(words(planLink(link, info({}), null)), [
-    'eth0: set rename vpn0, set mac 90:13:0a:00:00:02, set mtu 1220',
+    'eth0: set rename vpn0, set mac 90:13:0a:00:00:02, set mtu 1400',
     'vpn0: set ipv6 accept_ra 0',
     'vpn0: set ipv6 accept_dad 0',
     'vpn0: switch tso off',
@@ -142,6 +142,15 @@ t.test('a new link: settings before it is up, addresses after, on-link routes be
     'vpn0: add route 10.9.0.0/16',
     'vpn0: add route default via 10.0.0.1',
   ]);
+  t.end();
+});
+
+t.test('an MTU that is too small for IPv6 is refused only with IPv6', (t) => {
+  t.throws(() => parseLink({ ...SPEC, mtu: 1220 }), {
+    code: 'bad-request',
+    message: /'eth0': IPv6 .* 1280, not 1220/,
+  });
+  t.equal(parseLink({ ...SPEC, addresses: ['10.0.0.2/24'], mtu: 1220 }).mtu, 1220);
   t.end();
 });
 
