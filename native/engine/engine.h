@@ -25,6 +25,9 @@ enum engine_exit {
 // heap.c ------------------------------------------------------------------------------------------------------
 
 extern const JSMallocFunctions heap_functions;
+void heap_start(void);
+// Bytes of the JS heap in use.
+size_t heap_in_use(void);
 // True once an allocation was refused, by the limit or by the system.
 bool heap_exhausted(void);
 

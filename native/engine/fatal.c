@@ -69,11 +69,7 @@ _Noreturn void fatal_error(JSContext* ctx, const char* what, JSValueConst error)
   static char report[MAX_REPORT];
   const enum engine_exit code = code_of(ctx, error);
   if (attempts++ > 0) fatal_text(code, "another error while the first was being reported");
-  if (code == ENGINE_EXIT_MEMORY) {
-    JSMemoryUsage usage;
-    JS_ComputeMemoryUsage(JS_GetRuntime(ctx), &usage);
-    JS_SetMemoryLimit(JS_GetRuntime(ctx), (size_t)usage.malloc_size + REPORT_HEAP);
-  }
+  if (code == ENGINE_EXIT_MEMORY) JS_SetMemoryLimit(JS_GetRuntime(ctx), heap_in_use() + REPORT_HEAP);
   engine_begin_last_callback(HOOK_MILLISECONDS);  // Describing the error can run its getters.
   char* description = code == ENGINE_EXIT_MEMORY && JS_IsNull(error) ? NULL : describe_value(ctx, error);
   const char* reason = code == ENGINE_EXIT_HUNG ? " (it computed for too long)" : "";

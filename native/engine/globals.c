@@ -66,9 +66,7 @@ static JSValue collect_garbage(JSContext* ctx, JSValueConst this_value, int argc
 
 static JSValue heap_used(JSContext* ctx, JSValueConst this_value) {
   (void)this_value;
-  JSMemoryUsage usage;
-  JS_ComputeMemoryUsage(JS_GetRuntime(ctx), &usage);
-  return JS_NewInt64(ctx, usage.malloc_size);
+  return JS_NewInt64(ctx, (int64_t)heap_in_use());
 }
 
 static const JSCFunctionListEntry engine_properties[] = {

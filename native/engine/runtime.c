@@ -6,9 +6,9 @@
 // Bound of the JS heap, bytes. An agent that passes bulk data holds a few MB (windows of 256 KiB a stream); the
 // smallest machine that boots has 72 MiB in all, of which some 30 MiB are free for it.
 #define HEAP_LIMIT (24 * 1024 * 1024)
-// A full collection runs when the heap has grown to this; QuickJS then sets the next one to 1.5 × what survived.
-// Reference counting frees nearly everything at once: only cycles and weak references wait for a collection.
-#define GC_THRESHOLD (512 * 1024)
+// The first full collection runs when the heap has grown by this since the program's start; QuickJS sets the next ones
+// to 1.5 × what survived. Reference counting frees nearly everything at once: only cycles and weak references wait.
+#define GC_GROWTH (256 * 1024)
 // Bound of the C stack that JS may use, bytes: some 1,500 nested JS calls. The kernel gives the thread 8 MiB.
 #define STACK_LIMIT (512 * 1024)
 // A callback, with its microtasks, that computes this long is an endless loop. CPU time, because a machine may be
@@ -72,11 +72,12 @@ static void add_intrinsics(JSContext* ctx) {
 }
 
 void engine_start(const uint8_t* bytecode, size_t size) {
+  heap_start();
   JSRuntime* runtime = JS_NewRuntime2(&heap_functions, NULL);
   engine_context = runtime == NULL ? NULL : JS_NewContextRaw(runtime);
   if (engine_context == NULL) fatal_text(ENGINE_EXIT_MEMORY, "no memory for the JavaScript runtime");
   JS_SetMemoryLimit(runtime, HEAP_LIMIT);
-  JS_SetGCThreshold(runtime, GC_THRESHOLD);
+  JS_SetGCThreshold(runtime, (size_t)-1);  // Nothing dies while the program is being loaded.
   JS_SetMaxStackSize(runtime, STACK_LIMIT);
   JS_SetInterruptHandler(runtime, check_budget, NULL);
   rejections_track(runtime);
@@ -95,6 +96,7 @@ void engine_run(void) {
   program = JS_UNDEFINED;
   if (JS_IsException(result)) fatal_exception(engine_context, "uncaught exception");
   JS_FreeValue(engine_context, result);
+  JS_SetGCThreshold(JS_GetRuntime(engine_context), heap_in_use() + GC_GROWTH);
   engine_settle();
 }
 
