@@ -52,15 +52,27 @@ export interface RunOptions {
   deadline?: number;
 }
 
+export interface WriteFilesOptions {
+  format?: 'file' | 'tar';
+  /** Of a file. */
+  mode?: number;
+  uid?: number;
+  gid?: number;
+  signal?: AbortSignal;
+}
+
 /** Notifications that nobody asked for, a second, before they are a flood. */
 const MAX_UNASKED = 1000;
 /** For transfers: the guest may have to write out what it has taken. */
 const TRANSFER_DEADLINE = 120_000;
+/** From the first port's end to the last's, at most: they end together when QEMU does. */
+const LAST_BYTES_WAIT = 1000;
 const SIGKILL = 9;
 
 export class GuestClient {
   readonly #options: GuestClientOptions;
   readonly #ports: FramePort[];
+  #portsOpen: number;
   readonly #requests: Requests;
   readonly #streams: Streams;
   readonly #log: GuestLog;
@@ -85,6 +97,7 @@ export class GuestClient {
     if ('joint' in ports) {
       const joint = this.#open('attach', ports.joint, { ...messages, ...streams });
       this.#ports = [joint];
+      this.#portsOpen = 1;
       this.#requests = new Requests(joint);
       this.#streams = new Streams(joint);
       return;
@@ -95,6 +108,7 @@ export class GuestClient {
       log: (payload) => log.pause(this.#log.receive(payload)),
     });
     this.#ports = [control, data, log];
+    this.#portsOpen = this.#ports.length;
     this.#requests = new Requests(control);
     this.#streams = new Streams(data);
   }
@@ -182,13 +196,7 @@ export class GuestClient {
   async writeFiles(
     path: string,
     source: Readable | AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
-    options: {
-      format?: 'file' | 'tar';
-      mode?: number;
-      uid?: number;
-      gid?: number;
-      signal?: AbortSignal;
-    } = {},
+    options: WriteFilesOptions = {},
   ): Promise<FilesReply> {
     const { format = 'file', mode, uid, gid, signal } = options;
     const id = this.#requests.nextId;
@@ -232,15 +240,23 @@ export class GuestClient {
 
   #portEnded(name: string, cause: Error | null): void {
     if (this.#closed) return;
-    this.#closed = true;
-    for (const port of this.#ports) port.close();
     if (cause === null) {
-      this.#options.onEnd(null);
+      // The others may still hold what the guest said last; but a VM does not go on without one of them.
+      this.#portsOpen--;
+      if (this.#portsOpen === 0) this.#allEnded();
+      else setTimeout(() => this.#allEnded(), LAST_BYTES_WAIT).unref();
       return;
     }
     const error = protocolError(name, cause);
     this.close(error);
     this.#options.onEnd(error);
+  }
+
+  #allEnded(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    for (const port of this.#ports) port.close();
+    this.#options.onEnd(null);
   }
 
   #message(payload: Uint8Array): void {

@@ -1,0 +1,155 @@
+/**
+ * KVM or emulation. That /dev/kvm opens says little: nested virtualisation may accept a guest and never finish booting
+ * it. So the very kernel and initramfs in use are booted once, with a deadline, and the verdict is kept.
+ */
+import { accessSync, closeSync, constants, openSync } from 'node:fs';
+import { Socket } from 'node:net';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Native } from '../../native/face.ts';
+import { toError, YavmError } from '../lib/errors.ts';
+import type { Logger } from '../lib/logger.ts';
+import { GuestClient } from './guest-client.ts';
+import { launchQemu } from './launch.ts';
+import { KVM_DEVICE, mayOpen, modeOf, type ProcessUser, qemuUser } from './privileges.ts';
+import { findProgram } from './programs.ts';
+import { ensurePrivate } from './run-folder.ts';
+import { type KvmVerdict, kvmKey, type StartCache } from './start-cache.ts';
+import type { AccelChoice, BootAssets } from './types.ts';
+
+/** A guest is up within a second under a KVM that works. */
+const PROBE_DEADLINE = 4000;
+/** For the probe of another start to finish. */
+const LOCK_WAIT = PROBE_DEADLINE + 2000;
+const PROBE_MEMORY_MIB = 192;
+
+export interface ProbeOptions {
+  assets: BootAssets;
+  native: Native;
+  cache: StartCache;
+  /** Where the lock lies that makes simultaneous starts probe once. */
+  cacheFolder: string;
+  logger: Logger;
+  cpuModel: string;
+  signal?: AbortSignal;
+}
+
+/**
+ * The accelerator for a choice.
+ * @throws {YavmError} YAVM_E_KVM when KVM was asked for and does not work here; YAVM_E_QEMU_MISSING
+ */
+export async function chooseAccelerator(choice: AccelChoice, options: ProbeOptions): Promise<'kvm' | 'tcg'> {
+  if (choice === 'tcg') return 'tcg';
+  const verdict = await kvmVerdict(options);
+  if (verdict.usable) return 'kvm';
+  if (choice === 'auto') {
+    options.logger.debug({ reason: verdict.reason }, 'no KVM: the VM is emulated');
+    return 'tcg';
+  }
+  throw new YavmError('YAVM_E_KVM', `KVM cannot be used: ${verdict.reason}`, {
+    hint: 'See what to do: ya-vm doctor. Without KVM, slowly: --accel tcg',
+  });
+}
+
+/** Whether KVM works here, from the cache or by trying. @throws {YavmError} YAVM_E_QEMU_MISSING */
+export async function kvmVerdict(options: ProbeOptions): Promise<KvmVerdict> {
+  const obstacle = kvmObstacle();
+  if (obstacle !== null) return { usable: false, reason: obstacle };
+  const { cache, signal } = options;
+  const key = kvmKey(findProgram('qemu-system-x86_64'), options.assets);
+  const known = cache.kvm(key);
+  if (known) return known;
+  const release = await lock(options);
+  try {
+    const learnt = cache.kvm(key);
+    if (learnt) return learnt;
+    const verdict = await probe(options);
+    signal?.throwIfAborted();
+    cache.setKvm(key, verdict);
+    return verdict;
+  } finally {
+    release();
+  }
+}
+
+/** Why there is no point in trying; null when there is one. */
+export function kvmObstacle(user: ProcessUser | null = qemuUser()): string | null {
+  const device = modeOf(KVM_DEVICE);
+  if (device === null) return `there is no ${KVM_DEVICE}`;
+  if (user !== null) {
+    if (mayOpen(device, user)) return null;
+    return `QEMU, which runs as uid ${user.uid} when started by root, may not open ${KVM_DEVICE}`;
+  }
+  try {
+    accessSync(KVM_DEVICE, constants.R_OK | constants.W_OK);
+    return null;
+  } catch (error) {
+    return `${KVM_DEVICE} cannot be opened by this user: ${toError(error).message}`;
+  }
+}
+
+/** Boots a guest under KVM until it says hello, or the deadline. Never throws for a KVM that does not work. */
+async function probe({ assets, native, logger, cpuModel, signal }: ProbeOptions): Promise<KvmVerdict> {
+  logger.debug('trying KVM');
+  const qemu = launchQemu(
+    {
+      name: 'ya-vm-probe',
+      accel: 'kvm',
+      cpuModel,
+      cpus: 1,
+      memoryMiB: PROBE_MEMORY_MIB,
+      assets,
+      disks: [],
+      nics: [],
+    },
+    native,
+  );
+  // The console is drained: a guest that prints must not stand still.
+  const console_ = drain(qemu.consolePipe);
+  const client = new GuestClient(qemu.ports, { logger, onEnd: () => {} });
+  const monitor = qemu.qmp({ buffer: Buffer.alloc(4096), callback: () => true });
+  monitor.on('error', () => {});
+  const died = qemu.exited.then((): KvmVerdict => {
+    const said = qemu.messages.lines(2).join('; ');
+    return { usable: false, reason: `QEMU ended${said === '' ? ' without a message' : `: ${said}`}` };
+  });
+  const greeted = client.hello(PROBE_DEADLINE, signal).then(
+    (): KvmVerdict => ({ usable: true, reason: '' }),
+    (): KvmVerdict => ({ usable: false, reason: `a guest did not start within ${PROBE_DEADLINE / 1000} s` }),
+  );
+  try {
+    return await Promise.race([greeted, died]);
+  } finally {
+    qemu.kill();
+    client.close(new YavmError('YAVM_E_KVM', 'the probe is over'));
+    monitor.destroy();
+    console_.destroy();
+    await qemu.exited;
+  }
+}
+
+function drain(pipe: number): Socket {
+  const socket = new Socket({ fd: pipe, readable: true, writable: false });
+  socket.on('error', () => {});
+  return socket.resume();
+}
+
+/** Waits for the probe of another start, so that ten starts at once do not probe ten times. */
+async function lock({ cacheFolder, native, signal }: ProbeOptions): Promise<() => void> {
+  let fd: number;
+  try {
+    ensurePrivate(cacheFolder);
+    fd = openSync(join(cacheFolder, 'probe.lock'), 'a', 0o600);
+  } catch {
+    // Without a cache folder there is no verdict to share either.
+    return () => {};
+  }
+  const deadline = performance.now() + LOCK_WAIT;
+  try {
+    while (!native.flock(fd, true) && performance.now() < deadline) await delay(50, undefined, { signal });
+  } catch (error) {
+    closeSync(fd);
+    throw error;
+  }
+  return () => closeSync(fd);
+}

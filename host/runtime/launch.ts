@@ -1,0 +1,192 @@
+/** Starts QEMU: opens what it needs, hands it over as descriptors, and makes it die with us. */
+import { closeSync, fstatSync, openSync } from 'node:fs';
+import { Socket } from 'node:net';
+import type { ExitStatus, Native } from '../../native/face.ts';
+import { deferred } from '../lib/deferred.ts';
+import { hasErrno, YavmError } from '../lib/errors.ts';
+import { startTimeOf } from '../lib/process.ts';
+import { Descriptors } from './descriptors.ts';
+import type { Connect } from './frame-port.ts';
+import { kernelWords } from './kernel-words.ts';
+import { qemuUser } from './privileges.ts';
+import { findProgram } from './programs.ts';
+import { type DiskArguments, qemuArguments } from './qemu-arguments.ts';
+import { TextTail } from './text-tail.ts';
+import type { BootAssets } from './types.ts';
+
+export interface LaunchSpec {
+  name: string;
+  accel: 'kvm' | 'tcg';
+  /** QEMU's -cpu. */
+  cpuModel: string;
+  cpus: number;
+  memoryMiB: number;
+  assets: BootAssets;
+  /** For `tsc_early_khz`, see kernelWords. */
+  tscKhz?: number;
+  kernelWords?: readonly string[];
+  /** `fd`: a descriptor of ours, taken over. */
+  disks: readonly DiskArguments[];
+  nics: readonly { mac: string }[];
+}
+
+/** A QEMU that was started. The sockets are to be connected exactly once. */
+export interface Qemu {
+  pid: number;
+  /** Clock ticks since the host's boot, against recycled pids. */
+  startTime: number;
+  ports: { control: Connect; data: Connect; log: Connect };
+  qmp: Connect;
+  /** Reading end of what the serial console prints. */
+  consolePipe: number;
+  /** The last of what QEMU prints. */
+  messages: TextTail;
+  exited: Promise<ExitStatus>;
+  /** SIGKILL; does nothing to one that has ended. */
+  kill(): void;
+}
+
+const SIGKILL = 9;
+const RLIMIT_CORE = 4;
+const MESSAGES = 4096;
+
+/**
+ * Starts QEMU. Must be called in the main thread: the signal that ends QEMU with us is tied to the calling thread.
+ * @throws {YavmError} YAVM_E_QEMU_MISSING, YAVM_E_QEMU_START, YAVM_E_ASSETS
+ */
+export function launchQemu(spec: LaunchSpec, native: Native): Qemu {
+  const descriptors = new Descriptors(native);
+  const near: number[] = [];
+  const socket = () => {
+    const { child, near: end } = descriptors.giveSocket();
+    near.push(end);
+    return { child, end };
+  };
+  const pipe = () => {
+    const [read, write] = native.pipe('read', 0);
+    near.push(read);
+    return { read, write };
+  };
+  try {
+    const disks = spec.disks.map((disk) => ({ ...disk, fd: descriptors.give(disk.fd) }));
+    const program = findProgram('qemu-system-x86_64');
+    const user = qemuUser();
+    const kernel = descriptors.give(openAsset(spec.assets.kernel, user !== null));
+    const initramfs = descriptors.give(openAsset(spec.assets.initramfs, user !== null));
+    const [control, data, log, qmp] = [socket(), socket(), socket(), socket()];
+    const console_ = pipe();
+    const messages = pipe();
+    const consoleLog = descriptors.give(console_.write);
+    const output = descriptors.give(messages.write);
+    const nothing = descriptors.give(openSync('/dev/null', 'r+'));
+    const args = qemuArguments({
+      ...spec,
+      kernel,
+      initramfs,
+      kernelWords: kernelWords(spec.tscKhz, spec.kernelWords),
+      disks,
+      nics: [...spec.nics],
+      control: control.child,
+      data: data.child,
+      log: log.child,
+      qmp: qmp.child,
+      consoleLog,
+    });
+    const numbers = new Map(descriptors.pairs.map(([parent, child]) => [child, parent]));
+    const standard: [number, number][] = [
+      [numbers.get(nothing) as number, 0],
+      [numbers.get(output) as number, 1],
+      [numbers.get(output) as number, 2],
+    ];
+    const { pid, pidfd } = spawn(native, program, args, [...standard, ...descriptors.pairs], user);
+    return {
+      pid,
+      startTime: startTimeOf(pid) ?? 0,
+      ports: { control: over(control.end), data: over(data.end), log: over(log.end) },
+      qmp: over(qmp.end),
+      consolePipe: console_.read,
+      messages: readMessages(messages.read),
+      ...watchExit(native, pid, pidfd),
+    };
+  } catch (error) {
+    for (const fd of near) native.close(fd);
+    throw error;
+  } finally {
+    descriptors.close();
+  }
+}
+
+function spawn(
+  native: Native,
+  program: string,
+  args: string[],
+  fds: [number, number][],
+  user: ReturnType<typeof qemuUser>,
+): { pid: number; pidfd: number } {
+  try {
+    return native.spawn({
+      file: [program],
+      argv: [program, ...args],
+      env: ['PATH=/usr/bin:/bin', 'LANG=C.UTF-8'],
+      fds,
+      cwd: '/',
+      ...(user ?? {}),
+      newSession: true,
+      noNewPrivileges: true,
+      parentDeathSignal: SIGKILL,
+      // A core would hold the guest's memory.
+      rlimits: [[RLIMIT_CORE, 0, 0]],
+    });
+  } catch (cause) {
+    throw new YavmError('YAVM_E_QEMU_START', `${program} cannot be started`, { cause });
+  }
+}
+
+/** QEMU opens these two anew, through /proc: so a user other than ours must be allowed to read them. */
+function openAsset(path: string, forOthers: boolean): number {
+  let fd: number;
+  try {
+    fd = openSync(path, 'r');
+  } catch (cause) {
+    const hint = hasErrno(cause, 'ENOENT') ? 'Build it: make build' : undefined;
+    throw new YavmError('YAVM_E_ASSETS', `${path}: cannot be read`, { cause, hint });
+  }
+  if (!forOthers || (fstatSync(fd).mode & 0o004) !== 0) return fd;
+  closeSync(fd);
+  throw new YavmError('YAVM_E_ASSETS', `${path}: not readable by the user that QEMU runs as`, {
+    hint: `chmod a+r ${path}`,
+  });
+}
+
+function over(fd: number): Connect {
+  return (onread) => new Socket({ fd, readable: true, writable: true, onread });
+}
+
+function readMessages(pipe: number): TextTail {
+  const tail = new TextTail(MESSAGES);
+  const socket = new Socket({ fd: pipe, readable: true, writable: false });
+  socket.on('data', (chunk) => tail.push(chunk));
+  socket.on('error', () => {});
+  // The exit is what keeps us waiting, not the pipe.
+  socket.unref();
+  return tail;
+}
+
+function watchExit(native: Native, pid: number, pidfd: number): Pick<Qemu, 'exited' | 'kill'> {
+  const { promise, resolve } = deferred<ExitStatus>();
+  let gone = false;
+  native.watch(pidfd, 1, () => {
+    const status = native.waitPid(pid);
+    if (status === null) return;
+    gone = true;
+    native.unwatch(pidfd);
+    native.close(pidfd);
+    resolve(status);
+  });
+  return {
+    exited: promise,
+    kill() {
+      if (!gone) native.killPidfd(pidfd, SIGKILL);
+    },
+  };
+}

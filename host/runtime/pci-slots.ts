@@ -1,0 +1,25 @@
+/**
+ * Where every device sits on the PCI bus, as a table: a VM restored from a snapshot of its shape, and names that Linux
+ * derives from addresses, need each device in its place whether or not the others are there.
+ */
+
+/** Slots of bus pcie.0. q35 itself has 0 (host bridge) and 0x1f (LPC, SATA, SMBus). */
+export const PCI_SLOTS = {
+  /** virtio-serial: the three ports. */
+  serial: 0x01,
+  /** virtio-rng. */
+  rng: 0x02,
+  /** One file system shared with the host: virtiofs or 9p. */
+  share: 0x03,
+  /** NICs in the order of the guest's eth0, eth1. */
+  nics: [0x04, 0x05],
+  /** Disks: the root's writable layer first, then the image's layers. */
+  disks: [0x08, 0x09, 0x0a, 0x0b, 0x0c, 0x0d, 0x0e, 0x0f],
+  /** Root ports: hot-plug, GPUs. */
+  rootPorts: [0x10, 0x11, 0x12, 0x13],
+} as const;
+
+/** `bus=…,addr=…` of a slot, as QEMU's -device wants it. */
+export function pciAddress(slot: number): string {
+  return `bus=pcie.0,addr=0x${slot.toString(16)}`;
+}

@@ -1,0 +1,153 @@
+/**
+ * QEMU's command line, built from a specification. Pure. Everything that QEMU opens reaches it as a descriptor: it runs
+ * as a user who may open none of our files, nothing of a VM lies in a folder, and nothing has to be connected to.
+ */
+import { PORTS } from '../../guest/protocol/messages.ts';
+import { PCI_SLOTS, pciAddress } from './pci-slots.ts';
+
+export interface DiskArguments {
+  /** virtio-blk serial, by which the guest finds it; at most 20 characters. */
+  serial: string;
+  /** Descriptor in QEMU; open for reading only when `readOnly`, else for both. */
+  fd: number;
+  readOnly: boolean;
+  /** Whether a flush of the guest reaches the host's disk: pointless for one that is thrown away with its VM. */
+  durable: boolean;
+}
+
+/** All numbers of descriptors are those in QEMU. */
+export interface QemuSpec {
+  /** Shown by ps(1). */
+  name: string;
+  accel: 'kvm' | 'tcg';
+  /** QEMU's -cpu with its features, `max,-sgx`; `max` is all that the host has under KVM, and all that can be emulated under TCG. */
+  cpuModel: string;
+  cpus: number;
+  memoryMiB: number;
+  /** PVH ELF; the file must be readable by QEMU's user, for it is opened anew through /proc. */
+  kernel: number;
+  initramfs: number;
+  kernelWords: string;
+  /** At most as many as PCI_SLOTS.disks. */
+  disks: DiskArguments[];
+  /** At most as many as PCI_SLOTS.nics. Each on a hub of its own, with nobody else on it. */
+  nics: { mac: string }[];
+  /** Connected sockets. */
+  control: number;
+  data: number;
+  log: number;
+  qmp: number;
+  /** Open for writing: gets what the guest's serial console prints. */
+  consoleLog: number;
+}
+
+/** `on` alone denies little; spawn=deny, for one, is what keeps a hijacked QEMU from starting programs. */
+const SANDBOX = 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny';
+
+/** Exit codes that the agent chooses through isa-debug-exit; QEMU ends with `code << 1 | 1`. */
+export const AGENT_EXIT = { uncaughtError: 70, nativeCrash: 71, outOfMemory: 72 } as const;
+export const DEBUG_EXIT_PORT = 0xf4;
+
+/** Arguments, without the program's own name. */
+export function qemuArguments(spec: QemuSpec): string[] {
+  return [
+    ...['-name', `guest=${escapeCommas(spec.name)}`],
+    ...['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot'],
+    ...['-sandbox', SANDBOX],
+    ...machine(spec),
+    ...['-kernel', `/proc/self/fd/${spec.kernel}`, '-initrd', `/proc/self/fd/${spec.initramfs}`],
+    ...['-append', spec.kernelWords],
+    ...console_(spec.consoleLog),
+    ...['-chardev', `socket,id=qmp,fd=${spec.qmp}`, '-mon', 'chardev=qmp,mode=control'],
+    ...ports(spec),
+    ...['-object', 'rng-builtin,id=rng0'],
+    ...['-device', `virtio-rng-pci,rng=rng0,disable-legacy=on,${pciAddress(PCI_SLOTS.rng)}`],
+    ...spec.disks.flatMap(disk),
+    ...spec.nics.flatMap(nic),
+    // Tells of a panic at once; the guest's driver finds it through ACPI.
+    ...['-device', 'pvpanic'],
+    ...['-device', `isa-debug-exit,iobase=0x${DEBUG_EXIT_PORT.toString(16)},iosize=0x01`],
+  ];
+}
+
+/**
+ * vmport, smm, sata, smbus: what q35 has by default and nobody here uses is only there to be attacked.
+ * `thread=multi`: one host thread a vCPU, also where QEMU would not choose it by itself.
+ */
+function machine({ accel, cpuModel, cpus, memoryMiB }: QemuSpec): string[] {
+  return [
+    ...['-machine', 'q35,vmport=off,smm=off,sata=off,smbus=off,dump-guest-core=off'],
+    ...['-accel', accel === 'tcg' ? 'tcg,thread=multi' : 'kvm'],
+    ...['-cpu', cpuModel],
+    ...['-smp', String(cpus)],
+    ...['-m', `${memoryMiB}M`],
+    ...['-rtc', 'base=utc'],
+  ];
+}
+
+/** A pty for people, and a descriptor for the record. `logappend`: a pipe cannot be truncated. */
+function console_(log: number): string[] {
+  return [
+    ...addFd(log),
+    ...['-chardev', `pty,id=console,logfile=${fdSet(log)},logappend=on`],
+    ...['-serial', 'chardev:console'],
+  ];
+}
+
+/** Port 0 of the bus is kept for a console by the specification; max_ports bounds the queues that the guest sets up. */
+function ports({ control, data, log }: QemuSpec): string[] {
+  const port = (id: string, fd: number, number: number, name: string) => [
+    ...['-chardev', `socket,id=${id},fd=${fd}`],
+    ...['-device', `virtserialport,bus=serial0.0,nr=${number},chardev=${id},name=${name}`],
+  ];
+  return [
+    '-device',
+    `virtio-serial-pci,id=serial0,max_ports=4,disable-legacy=on,${pciAddress(PCI_SLOTS.serial)}`,
+    ...port('control', control, 1, PORTS.control),
+    ...port('data', data, 2, PORTS.data),
+    ...port('log', log, 3, PORTS.log),
+  ];
+}
+
+function disk({ serial, fd, readOnly, durable }: DiskArguments, index: number): string[] {
+  const node = `disk${index}`;
+  const cache = durable ? 'cache.no-flush=off' : 'cache.no-flush=on';
+  const access = readOnly ? 'read-only=on' : 'read-only=off,discard=unmap';
+  return [
+    ...addFd(fd),
+    '-blockdev',
+    `driver=raw,node-name=${node},${access},${cache},file.driver=file,file.filename=${fdSet(fd)}`,
+    '-device',
+    `virtio-blk-pci,drive=${node},serial=${escapeCommas(serial)},disable-legacy=on,${pciAddress(slotOf(PCI_SLOTS.disks, index))}`,
+  ];
+}
+
+/** `romfile=`: nobody boots from this network. */
+function nic({ mac }: { mac: string }, index: number): string[] {
+  const id = `net${index}`;
+  return [
+    ...['-netdev', `hubport,id=${id},hubid=${index}`],
+    '-device',
+    `virtio-net-pci,netdev=${id},mac=${mac},romfile=,disable-legacy=on,${pciAddress(slotOf(PCI_SLOTS.nics, index))}`,
+  ];
+}
+
+function slotOf(slots: readonly number[], index: number): number {
+  const slot = slots[index];
+  if (slot === undefined) throw new RangeError(`device ${index}, but there are ${slots.length} slots`);
+  return slot;
+}
+
+/** Descriptor sets are numbered as their one descriptor is. */
+function addFd(fd: number): string[] {
+  return ['-add-fd', `fd=${fd},set=${fd}`];
+}
+
+function fdSet(fd: number): string {
+  return `/dev/fdset/${fd}`;
+}
+
+/** QEMU's options are separated by commas; a doubled one stands for itself. */
+export function escapeCommas(value: string): string {
+  return value.replaceAll(',', ',,');
+}

@@ -1,0 +1,211 @@
+/**
+ * The VM's writable disk: a sparse ext4 file, made on the host without root. One that is thrown away with its VM has no
+ * name at all, so nothing can be left behind; it lies on disk and not in the run folder, which is memory (tmpfs).
+ */
+import { spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { closeSync, constants, fstatSync, ftruncateSync, openSync, readSync, unlinkSync } from 'node:fs';
+import { join } from 'node:path';
+import { withDeadline } from '../lib/deadline.ts';
+import { hasErrno, toError, YavmError } from '../lib/errors.ts';
+import { findProgram } from './programs.ts';
+import { TextTail } from './text-tail.ts';
+
+/** An open disk. Owns the descriptor. */
+export interface RootDisk {
+  fd: number;
+  /** Whether it is kept after the VM. */
+  kept: boolean;
+}
+
+const KIB = 1024;
+const MIB = 1024 * KIB;
+/** Smallest disk worth having, bytes. */
+export const MIN_DISK = 16 * MIB;
+/** ext4 with 4 KiB blocks ends at 16 TiB without the 64bit feature; far above any agreement. */
+export const MAX_DISK = 8 * 1024 * 1024 * MIB;
+
+const BLOCK = 4 * KIB;
+const JOURNAL_MIB = 16;
+/** Bytes of disk per inode, and of the inode itself. */
+const INODE_RATIO = 65536;
+const INODE_SIZE = 256;
+/** Blocks of one group: one bitmap block has a bit for each. */
+const GROUP = BLOCK * 8 * BLOCK;
+const DESCRIPTOR = 64;
+/** mke2fs keeps room for descriptors of a file system 1024 times as large, at most this many blocks. */
+const GROWTH = 1024;
+const MAX_RESERVED = BLOCK / 4;
+
+/**
+ * Size of the file, so that a file system in it has at least `usable` bytes for its user: what ext4 keeps for itself
+ * (inodes, journal, bitmaps, descriptors with their copies) is added, so that the quota is honest.
+ */
+export function diskFileSize(usable: number): number {
+  let size = usable;
+  // What is added needs metadata of its own, a few per mille of it: this settles at once.
+  for (let round = 0; round < 4; round++) size = usable + metadataSize(size);
+  return Math.ceil(size / MIB) * MIB;
+}
+
+/** What mke2fs takes of `size` bytes with {@link mke2fsArguments}, rounded up. */
+function metadataSize(size: number): number {
+  const groups = Math.ceil(size / GROUP);
+  const inodes = groups * Math.ceil(((GROUP / INODE_RATIO) * INODE_SIZE) / BLOCK) * BLOCK;
+  const bitmaps = groups * 2 * BLOCK;
+  const descriptors = Math.ceil((groups * DESCRIPTOR) / BLOCK);
+  const reserved = Math.min(Math.ceil((groups * GROWTH * DESCRIPTOR) / BLOCK), MAX_RESERVED);
+  const copies = backupGroups(groups) * (1 + descriptors + reserved) * BLOCK;
+  // The last group may be part of one; its inodes are then fewer. Directories and roundings: 1 MiB.
+  return (
+    Math.min(inodes, (size / INODE_RATIO) * INODE_SIZE + MIB) + bitmaps + copies + (JOURNAL_MIB + 1) * MIB
+  );
+}
+
+/** Groups that hold a copy of superblock and descriptors: 0, 1 and the powers of 3, 5 and 7 (sparse_super). */
+function backupGroups(groups: number): number {
+  let count = Math.min(groups, 2);
+  for (const base of [3, 5, 7]) for (let power = base; power < groups; power *= base) count++;
+  return count;
+}
+
+/**
+ * mke2fs's arguments for `file`. No reserve for root (-m 0); an inode per 64 KiB (the default's four times as many take
+ * 1.5 % of the disk); a 16 MiB journal; nothing is written that a sparse file has as zeros already.
+ */
+export function mke2fsArguments(file: string): string[] {
+  const extended = ['lazy_itable_init=1', 'lazy_journal_init=1', 'nodiscard', 'root_owner=0:0'];
+  return [
+    ...['-q', '-F', '-t', 'ext4', '-b', String(BLOCK), '-m', '0'],
+    ...['-i', String(INODE_RATIO), '-I', String(INODE_SIZE), '-J', `size=${JOURNAL_MIB}`],
+    ...['-E', extended.join(','), file],
+  ];
+}
+
+/**
+ * Makes a disk with `usable` bytes. With `keep`, at that path; a disk that is there already is used as it is.
+ * @throws {YavmError} YAVM_E_ROOT_DISK, YAVM_E_MKE2FS_MISSING, YAVM_E_MKE2FS
+ */
+export async function makeRootDisk(
+  usable: number,
+  keep: string | undefined,
+  signal?: AbortSignal,
+): Promise<RootDisk> {
+  if (usable < MIN_DISK || usable > MAX_DISK) {
+    throw new YavmError(
+      'YAVM_E_ROOT_DISK',
+      `a root disk of ${usable} bytes: outside ${MIN_DISK}…${MAX_DISK}`,
+    );
+  }
+  const { fd, size } = keep === undefined ? openAnonymous(diskFolder()) : openKept(keep);
+  try {
+    if (size === 0) await format(fd, diskFileSize(usable), keep, signal);
+    else checkFormat(fd, keep as string);
+    return { fd, kept: keep !== undefined };
+  } catch (error) {
+    closeSync(fd);
+    if (size === 0 && keep !== undefined) unlinkSync(keep);
+    throw error;
+  }
+}
+
+/** `$YAVM_DISK_DIR`, else /var/tmp: by the file system standard the place for large temporary files that is not memory. */
+function diskFolder(env: Readonly<Record<string, string | undefined>> = process.env): string {
+  return env.YAVM_DISK_DIR || '/var/tmp';
+}
+
+/** open(2)'s O_TMPFILE of Linux on x86-64 (it includes O_DIRECTORY), which Node does not name. */
+const O_TMPFILE = 0o20200000;
+
+function openAnonymous(folder: string): { fd: number; size: number } {
+  try {
+    return { fd: openSync(folder, O_TMPFILE | constants.O_RDWR, 0o600), size: 0 };
+  } catch (error) {
+    if (!hasErrno(error, 'EOPNOTSUPP') && !hasErrno(error, 'EISDIR')) throw diskError(folder, error);
+  }
+  // A file system without O_TMPFILE: a name for the moment that it takes to remove it.
+  const path = join(folder, `ya-vm-${randomBytes(8).toString('hex')}.disk`);
+  try {
+    const fd = openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600);
+    unlinkSync(path);
+    return { fd, size: 0 };
+  } catch (error) {
+    throw diskError(folder, error);
+  }
+}
+
+function diskError(folder: string, cause: unknown): YavmError {
+  return new YavmError('YAVM_E_ROOT_DISK', `${folder}: cannot make the VM's disk there`, {
+    cause,
+    hint: 'Set YAVM_DISK_DIR to a folder with room, on a disk.',
+  });
+}
+
+function openKept(path: string): { fd: number; size: number } {
+  try {
+    const fd = openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW, 0o600);
+    const stat = fstatSync(fd);
+    if (stat.isFile()) return { fd, size: stat.size };
+    closeSync(fd);
+  } catch (cause) {
+    throw new YavmError('YAVM_E_ROOT_DISK', `${path}: cannot open or make the root disk`, { cause });
+  }
+  throw new YavmError('YAVM_E_ROOT_DISK', `${path}: not a regular file`);
+}
+
+/** Offset and value of ext4's magic number. */
+const MAGIC_OFFSET = 1024 + 56;
+const MAGIC = 0xef53;
+
+function checkFormat(fd: number, path: string): void {
+  const magic = Buffer.alloc(2);
+  readSync(fd, magic, 0, 2, MAGIC_OFFSET);
+  if (magic.readUInt16LE() === MAGIC) return;
+  throw new YavmError('YAVM_E_ROOT_DISK', `${path}: exists and holds no ext4 file system`, {
+    hint: 'Give the name of a file that does not exist, or of a root disk that was kept before.',
+  });
+}
+
+/** mke2fs takes 5 to 40 ms; a minute means that the disk hangs. */
+const FORMAT_DEADLINE = 60_000;
+
+async function format(
+  fd: number,
+  size: number,
+  path: string | undefined,
+  signal?: AbortSignal,
+): Promise<void> {
+  const program = findProgram('mke2fs');
+  try {
+    ftruncateSync(fd, size);
+  } catch (cause) {
+    throw new YavmError('YAVM_E_ROOT_DISK', `the VM's disk cannot have ${size} bytes`, { cause });
+  }
+  const errors = new TextTail(4 * KIB);
+  const ended = (stop: AbortSignal) =>
+    new Promise<number | null>((resolve, reject) => {
+      // The file as descriptor 3: an anonymous one has no other name.
+      const child = spawn(program, mke2fsArguments('/proc/self/fd/3'), {
+        stdio: ['ignore', 'ignore', 'pipe', fd],
+        signal: stop,
+        killSignal: 'SIGKILL',
+      });
+      child.stderr?.on('data', (chunk) => errors.push(chunk));
+      child.on('error', reject);
+      child.on('close', resolve);
+    });
+  let code: number | null;
+  try {
+    code = await withDeadline(ended, FORMAT_DEADLINE, 'mke2fs', { signal });
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    throw new YavmError('YAVM_E_MKE2FS', `mke2fs failed on ${path ?? "the VM's disk"}`, {
+      cause: toError(error),
+    });
+  }
+  if (code === 0) return;
+  throw new YavmError(
+    'YAVM_E_MKE2FS',
+    `mke2fs failed on ${path ?? "the VM's disk"}: ${errors.lines(5).join('; ') || `exit code ${code}`}`,
+  );
+}

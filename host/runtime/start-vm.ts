@@ -1,0 +1,130 @@
+/** Starts a VM: the order in which its parts come to be, each phase reported with its time. */
+
+import type { Native } from '../../native/face.ts';
+import { loadNative } from '../../native/load.ts';
+import { type Logger, silentLogger } from '../lib/logger.ts';
+import { cacheFolder, runBase } from '../lib/paths.ts';
+import { startTimeOf } from '../lib/process.ts';
+import { chooseAccelerator } from './accelerator.ts';
+import { readTscKhz } from './host-clock.ts';
+import { cleanUp } from './janitor.ts';
+import { launchQemu } from './launch.ts';
+import { findProgram } from './programs.ts';
+import { createRunFolder } from './run-folder.ts';
+import { bootKey, StartCache } from './start-cache.ts';
+import type { Phase, PhaseName, VmRecord, VmSpec } from './types.ts';
+import { Vm } from './vm.ts';
+import { openDisks } from './vm-disks.ts';
+import { bootDeadline, checkSpec, planNics } from './vm-plan.ts';
+
+export interface StartOptions {
+  logger?: Logger;
+  /** Gives the start up; a VM that runs is not touched by it. */
+  signal?: AbortSignal;
+  onPhase?(phase: Phase): void;
+  native?: Native;
+  env?: Readonly<Record<string, string | undefined>>;
+  /** Milliseconds until hello; default by how long boots took before. */
+  bootDeadline?: number;
+  /** QEMU's -cpu; default `max`, all that the accelerator has. */
+  cpuModel?: string;
+}
+
+const CPU_MODEL = 'max';
+
+/**
+ * Starts a VM and waits until it can run commands. Nothing of it is left when this fails.
+ * @throws {YavmError} YAVM_E_VM_SPEC, YAVM_E_QEMU_MISSING, YAVM_E_MKE2FS_MISSING, YAVM_E_KVM, YAVM_E_ASSETS, YAVM_E_IMAGE,
+ * YAVM_E_ROOT_DISK, YAVM_E_RUN_FOLDER; of the boot: YAVM_E_BOOT_TIMEOUT, YAVM_E_QEMU_DIED, YAVM_E_GUEST_PANIC,
+ * YAVM_E_AGENT_ABORT; of the configuration: YAVM_E_GUEST_…; the signal's reason.
+ */
+export async function startVm(spec: VmSpec, options: StartOptions = {}): Promise<Vm> {
+  const { signal, env = process.env, logger = silentLogger, cpuModel = CPU_MODEL } = options;
+  const phase = stopwatch(options.onPhase);
+  checkSpec(spec);
+  signal?.throwIfAborted();
+  const program = findProgram('qemu-system-x86_64', env);
+  const native = options.native ?? loadNative();
+  const cache = new StartCache(cacheFolder(env));
+  const base = runBase(env);
+  cleanUp(base, native, logger);
+  const folder = createRunFolder(base, native);
+  let vm: Vm | undefined;
+  try {
+    const accel = await chooseAccelerator(spec.accel, {
+      assets: spec.assets,
+      native,
+      cache,
+      cacheFolder: cacheFolder(env),
+      logger,
+      cpuModel,
+      signal,
+    });
+    phase('accelerator');
+    const disks = await openDisks(spec, signal);
+    phase('disk');
+    const qemu = launchQemu(
+      {
+        ...spec,
+        name: `ya-vm-${folder.id}`,
+        accel,
+        cpuModel,
+        tscKhz: accel === 'tcg' ? readTscKhz() : undefined,
+        disks,
+        nics: planNics(spec),
+      },
+      native,
+    );
+    vm = new Vm({ folder, qemu, logger, record: recordOf(spec, folder.id, accel, qemu) });
+    const key = bootKey(accel, program, spec.assets, spec.cpus);
+    const deadline = options.bootDeadline ?? bootDeadline(accel, cache.bootTime(key));
+    const { boot } = await vm.boot(deadline, signal);
+    const agent = Math.max(0, boot.hello - boot.init);
+    const whole = phase('kernel', agent);
+    cache.addBoot(key, whole);
+    options.onPhase?.({ name: 'agent', milliseconds: Math.round(agent) });
+    await vm.configure(spec, deadline, signal);
+    phase('file systems');
+    return vm;
+  } catch (error) {
+    if (vm) await vm.kill();
+    else folder.remove();
+    throw error;
+  }
+}
+
+/** Reports each phase with the time since the last one. */
+function stopwatch(
+  onPhase: ((phase: Phase) => void) | undefined,
+): (name: PhaseName, less?: number) => number {
+  let last = performance.now();
+  return (name, less = 0) => {
+    const now = performance.now();
+    const passed = now - last;
+    last = now;
+    onPhase?.({ name, milliseconds: Math.max(0, Math.round(passed - less)) });
+    return passed;
+  };
+}
+
+function recordOf(
+  spec: VmSpec,
+  id: string,
+  accel: 'kvm' | 'tcg',
+  { pid, startTime }: { pid: number; startTime: number },
+): VmRecord {
+  return {
+    id,
+    title: spec.title ?? '',
+    supervisor: { pid: process.pid, startTime: startTimeOf(process.pid) ?? 0 },
+    qemu: { pid, startTime },
+    state: 'new',
+    started: new Date().toISOString(),
+    memoryMiB: spec.memoryMiB,
+    cpus: spec.cpus,
+    accel,
+    layers: spec.layers,
+    hostname: spec.hostname,
+    console: null,
+  };
+}

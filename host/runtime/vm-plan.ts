@@ -1,0 +1,82 @@
+/** From a VM's specification to what its parts are told. Pure. */
+import type { ConfigureRequest, LogLevel } from '../../guest/protocol/messages.ts';
+import { YavmError } from '../lib/errors.ts';
+import type { Logger } from '../lib/logger.ts';
+import { PCI_SLOTS } from './pci-slots.ts';
+import type { VmSpec } from './types.ts';
+
+/** virtio-blk serials, by which the guest finds its disks. */
+export const ROOT_SERIAL = 'root';
+
+export function layerSerial(index: number): string {
+  return `layer${index}`;
+}
+
+/** The kernel and its reserves take about 40 MiB; below this it does not boot. */
+const MIN_MEMORY_MIB = 80;
+/** QEMU's q35 stops at 288. */
+const MAX_CPUS = 288;
+
+/** @throws {YavmError} YAVM_E_VM_SPEC for a VM that cannot be built. */
+export function checkSpec({ layers, root, memoryMiB, cpus, network }: VmSpec): void {
+  const disks = layers.length + ('disk' in root ? 1 : 0);
+  const nics = network?.links?.length ?? 0;
+  const problems: [boolean, string][] = [
+    [
+      disks > PCI_SLOTS.disks.length,
+      `${disks} disks, at most ${PCI_SLOTS.disks.length} (layers and the root disk)`,
+    ],
+    [nics > PCI_SLOTS.nics.length, `${nics} network links, at most ${PCI_SLOTS.nics.length}`],
+    [
+      !Number.isInteger(memoryMiB) || memoryMiB < MIN_MEMORY_MIB,
+      `${memoryMiB} MiB of memory, at least ${MIN_MEMORY_MIB}`,
+    ],
+    [!Number.isInteger(cpus) || cpus < 1 || cpus > MAX_CPUS, `${cpus} CPUs, 1 to ${MAX_CPUS}`],
+  ];
+  const problem = problems.find(([wrong]) => wrong);
+  if (problem) throw new YavmError('YAVM_E_VM_SPEC', `a VM cannot have ${problem[1]}`);
+}
+
+/** The NICs of the links that the guest is to configure. */
+export function planNics(spec: VmSpec): { mac: string }[] {
+  return (spec.network?.links ?? []).map(({ mac }) => ({ mac }));
+}
+
+export interface ConfigureFacts {
+  /** Milliseconds since the epoch. */
+  now: number;
+  /** Fresh random bytes, at least 32. */
+  entropy: Uint8Array;
+  logLevel: LogLevel;
+}
+
+/** What the guest is told after its hello. */
+export function planConfigure(spec: VmSpec, { now, entropy, logLevel }: ConfigureFacts): ConfigureRequest {
+  return {
+    op: 'configure',
+    hostname: spec.hostname,
+    layers: spec.layers.map((_, index) => ({ serial: layerSerial(index) })),
+    upper: 'disk' in spec.root ? { serial: ROOT_SERIAL } : { ram: spec.root.ram },
+    mounts: spec.mounts,
+    network: spec.network,
+    clock: now / 1000,
+    entropy,
+    logLevel,
+  };
+}
+
+/** The guest need not send what our log drops. */
+export function guestLogLevel(logger: Logger): LogLevel {
+  const levels = ['trace', 'debug', 'info', 'warn', 'error'] as const;
+  return levels.find((level) => logger.enabled(level)) ?? 'silent';
+}
+
+/** Least and unknown-case deadlines of a boot, milliseconds. */
+const BOOT = { kvm: { least: 5000, unknown: 15_000 }, tcg: { least: 20_000, unknown: 60_000 } } as const;
+const BOOT_MOST = 600_000;
+
+/** How long a guest may take to say hello, from how long it took before (milliseconds): ten times that. */
+export function bootDeadline(accel: 'kvm' | 'tcg', before: number | undefined): number {
+  const { least, unknown } = BOOT[accel];
+  return before === undefined ? unknown : Math.min(Math.max(least, 10 * before), BOOT_MOST);
+}
