@@ -24,6 +24,7 @@ export interface StartHooks {
   signal: AbortSignal;
   onPhase(phase: Phase): void;
   log: Logger;
+  env: Context['env'];
 }
 
 /** Rejects when no VM comes up; there is none left behind then. */
@@ -46,7 +47,12 @@ export async function withVm<T>({ context, spec, phases, signal, start, use }: W
   phases.start();
   let vm: StartedVm;
   try {
-    vm = await start(spec, { signal, onPhase: (phase) => phases.add(phase), log: context.log });
+    vm = await start(spec, {
+      signal,
+      onPhase: (phase) => phases.add(phase),
+      log: context.log,
+      env: context.env,
+    });
   } catch (error) {
     phases.clear();
     throw error;

@@ -25,8 +25,8 @@ export function define(command: Command, act: Act): void {
 On a terminal what you type goes to the console; Ctrl-] leaves it. Into a pipe it only reads.
 
 Examples:
-  ya-vm console 3f2a
-  ya-vm console --log 3f2a | less
+  ya-vm console tobikuda
+  ya-vm console --log tobikuda | less
   ya-vm console /dev/ttyUSB0 --baud 9600`,
     );
   act(command, async (context, options, [target]) => {

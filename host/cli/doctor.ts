@@ -1,6 +1,7 @@
 /** `ya-vm doctor`: what this host lacks, and the exact command that fixes it. */
 import { userInfo } from 'node:os';
 import type { Command } from 'commander';
+import { toError, YavmError } from '../lib/errors.ts';
 import { assetsFolder, cacheFolder, runBase } from '../lib/paths.ts';
 import type { Act } from './commands.ts';
 import { type Context, print, printJson, styleOf } from './context.ts';
@@ -41,15 +42,13 @@ export async function doctor(
   return failed === 0 ? EXIT.ok : EXIT.unhealthy;
 }
 
-/** A check that breaks is a finding too: the others still run. */
+/** What a check throws is its finding; the others still run. */
 async function findingOf(check: CheckRow['check'], probes: Probes): Promise<Finding> {
   try {
     return await check(probes);
   } catch (error) {
-    return {
-      status: 'fail',
-      detail: `the check itself failed: ${error instanceof Error ? error.message : error}`,
-    };
+    if (error instanceof YavmError) return { status: 'fail', detail: error.message, fix: error.hint };
+    return { status: 'fail', detail: `the check itself failed: ${toError(error).message}` };
   }
 }
 
@@ -74,7 +73,7 @@ function verdict(results: readonly CheckResult[]): string {
 function realProbes(context: Context, boot: boolean): Probes {
   const assets = assetsFolder(context.env);
   return {
-    ...hostProbes(context.env.PATH ?? ''),
+    ...hostProbes(context.env),
     platform: process.platform,
     architecture: process.arch,
     nodeVersion: process.version,
@@ -83,6 +82,6 @@ function realProbes(context: Context, boot: boolean): Probes {
     runBase: runBase(context.env),
     cache: cacheFolder(context.env),
     assets,
-    acceleration: () => probeKvm(assets, boot, context.log),
+    acceleration: () => probeKvm({ assets, boot, log: context.log, env: context.env }),
   };
 }

@@ -25,8 +25,8 @@ Without one a VM is booted for it, and ends with it. Not on a terminal, the shel
 input. The exit code is the shell's.
 
 Examples:
-  ya-vm shell 3f2a
-  ya-vm shell 3f2a --user nobody -c 'id; ls -l /tmp'
+  ya-vm shell tobikuda
+  ya-vm shell tobikuda --user nobody -c 'id; ls -l /tmp'
   ya-vm shell --image task.gvmi --memory 1G
   echo 'uname -a' | ya-vm shell`;
 

@@ -16,18 +16,19 @@ export function define(command: Command, act: Act): void {
     .argument('[id...]', 'ids of VMs, or unique beginnings of them')
     .option('--all', 'stop every VM of this user')
     .option('--grace <time>', 'how long the command may take to end before the VM is killed', '10s')
-    .addHelpText('after', '\nExamples:\n  ya-vm stop 3f2a\n  ya-vm stop --all --grace 2s');
+    .addHelpText('after', '\nExamples:\n  ya-vm stop tobikuda\n  ya-vm stop --all --grace 2s');
   act(command, async (context, options, [ids]) => {
     const grace = forOption('--grace', parseDuration)(options.grace as string);
     const vms = await listVms(runBase(context.env));
     const chosen = choose(vms, ids as string[], options.all === true);
-    await Promise.all(chosen.map((vm) => stopVm(vm, grace)));
+    await Promise.all(chosen.map((vm) => stopVm(vm, { grace, killTime: KILL_TIME })));
     await print(context, ...chosen.map(({ record }) => record.id));
     return EXIT.ok;
   });
 }
 
-function choose(vms: readonly ListedVm[], ids: readonly string[], all: boolean): readonly ListedVm[] {
+/** The VMs that the words name. @throws {YavmError} YAVM_E_USAGE without any; {@link selectVm} */
+export function choose(vms: readonly ListedVm[], ids: readonly string[], all: boolean): readonly ListedVm[] {
   if (all) return vms;
   if (ids.length === 0) throw usageError('no VM named', "Give an id of 'ya-vm ps', or --all.");
   return [...new Set(ids.map((id) => selectVm(vms, id)))];
@@ -40,11 +41,14 @@ const KILL_TIME = 5000;
  * SIGTERM: the supervisor passes it to the command and waits. A second one after `grace`: it kills the VM. At last
  * SIGKILL, which the VM does not survive either: QEMU dies with its parent.
  */
-async function stopVm({ record }: ListedVm, grace: number): Promise<void> {
+export async function stopVm(
+  { record }: ListedVm,
+  { grace, killTime }: { grace: number; killTime: number },
+): Promise<void> {
   const steps = [
     { signal: 'SIGTERM', wait: grace },
-    { signal: 'SIGTERM', wait: KILL_TIME },
-    { signal: 'SIGKILL', wait: KILL_TIME },
+    { signal: 'SIGTERM', wait: killTime },
+    { signal: 'SIGKILL', wait: killTime },
   ] as const;
   for (const { signal, wait } of steps) {
     send(record.supervisor, signal, record.id);

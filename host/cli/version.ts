@@ -7,6 +7,7 @@ import { promisify } from 'node:util';
 import type { Command } from 'commander';
 import { PROTOCOL_VERSION } from '../../guest/protocol/messages.ts';
 import { assetsFolder } from '../lib/paths.ts';
+import { findProgram } from '../runtime/programs.ts';
 import type { Act } from './commands.ts';
 import { print, printJson } from './context.ts';
 import { EXIT } from './exit.ts';
@@ -61,9 +62,11 @@ export async function ownVersion(): Promise<string> {
 }
 
 /** `7.2.11`, or null when QEMU is not there or does not answer within 5 s. */
-export async function qemuVersion(binary = 'qemu-system-x86_64'): Promise<string | null> {
+async function qemuVersion(): Promise<string | null> {
   try {
-    const { stdout } = await promisify(execFile)(binary, ['--version'], { timeout: 5000 });
+    const { stdout } = await promisify(execFile)(findProgram('qemu-system-x86_64'), ['--version'], {
+      timeout: 5000,
+    });
     return /version (\d+\.\d+(?:\.\d+)?)/.exec(stdout)?.[1] ?? null;
   } catch {
     return null;

@@ -72,7 +72,8 @@ export function describeError(error: unknown): string {
     else if (message !== '' && !text.includes(message)) text += `: ${message}`;
   }
   const ours = findYavmError(error);
-  if (ours) text += ` (${ours.code})`;
+  // At the end of the first line: evidence such as a console's last lines may follow.
+  if (ours) text = text.replace(/$/m, () => ` (${ours.code})`);
   const hint = chain.find(
     (link): link is YavmError => link instanceof YavmError && link.hint !== undefined,
   )?.hint;

@@ -27,6 +27,13 @@ t.test('the innermost causes are named, once each, with the outermost code', asy
   t.equal(findYavmError(new Error('x', { cause: inner })), inner);
 });
 
+t.test('the code stands on the first line of a message with several', async (t) => {
+  const error = new YavmError('YAVM_E_GUEST_PANIC', 'panicked\n  the console:\n    $& oops', {
+    hint: 'Look.',
+  });
+  t.equal(describeError(error), 'panicked (YAVM_E_GUEST_PANIC)\n  the console:\n    $& oops\n  hint: Look.');
+});
+
 t.test('anything that is thrown can be described', async (t) => {
   t.equal(describeError('text'), 'text');
   t.equal(describeError(undefined), 'undefined');

@@ -58,16 +58,13 @@ function checkNode({ nodeVersion }: Probes): Finding {
 
 /** Debian 12's. Older ones lack parts of -sandbox and of the device properties that are used. */
 const MIN_QEMU: readonly [number, number] = [7, 2];
-const INSTALL_QEMU = 'sudo apt-get install -y qemu-system-x86';
 
 async function checkQemu(probes: Probes): Promise<Finding> {
-  const path = await probes.find('qemu-system-x86_64');
-  if (!path) return fail('not installed', INSTALL_QEMU);
-  const output = await probes.output(path, ['--version']);
-  const version = /version (\d+\.\d+(?:\.\d+)?)/.exec(output ?? '')?.[1];
-  if (!version) return fail(`${path} does not run`, `${path} --version; ${INSTALL_QEMU} --reinstall`);
-  if (!atLeast(version, MIN_QEMU)) return fail(`${version}, older than ${MIN_QEMU.join('.')}`, INSTALL_QEMU);
-  return ok(`${version} (${path})`);
+  const path = probes.find('qemu-system-x86_64');
+  const version = /version (\d+\.\d+(?:\.\d+)?)/.exec((await probes.output(path, ['--version'])) ?? '')?.[1];
+  if (!version) return fail(`${path} does not run`, 'sudo apt-get install --reinstall qemu-system-x86');
+  if (atLeast(version, MIN_QEMU)) return ok(`${version} (${path})`);
+  return fail(`${version}, older than ${MIN_QEMU.join('.')}`, 'ya-vm needs the QEMU of Debian 12 or newer.');
 }
 
 async function checkKvmDevice(probes: Probes): Promise<Finding> {
@@ -91,17 +88,19 @@ async function checkKvmDevice(probes: Probes): Promise<Finding> {
 
 /** By a boot, not by the device: it may open and still not run a guest (nested, broken firmware). */
 async function checkAcceleration(probes: Probes): Promise<Finding> {
-  const { kvm, reason } = await probes.acceleration();
-  if (kvm) return ok(`KVM: ${reason}`);
+  const { usable, reason } = await probes.acceleration();
+  if (usable) return ok('KVM: a guest booted with it');
+  const byRoot = /started by root/.test(reason);
   return warn(
     `emulation (TCG), several times slower: ${reason}`,
-    'See /dev/kvm above. Emulation works for trying things out.',
+    byRoot
+      ? 'sudo chgrp kvm /dev/kvm; sudo chmod 660 /dev/kvm'
+      : 'Emulation does for trying things out; for more see /dev/kvm above.',
   );
 }
 
-async function checkMke2fs(probes: Probes): Promise<Finding> {
-  const path = await probes.find('mke2fs');
-  return path ? ok(path) : fail('not installed', 'sudo apt-get install -y e2fsprogs');
+function checkMke2fs(probes: Probes): Finding {
+  return ok(probes.find('mke2fs'));
 }
 
 const BUILD = 'make build';

@@ -3,8 +3,12 @@ import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { constants, createReadStream } from 'node:fs';
 import { access, readFile, stat, statfs } from 'node:fs/promises';
-import { delimiter, join } from 'node:path';
+import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { findProgram, type ProgramName } from '../../runtime/programs.ts';
+import type { KvmVerdict } from '../../runtime/start-cache.ts';
+
+type Environment = Readonly<Record<string, string | undefined>>;
 
 export interface Probes {
   platform: string;
@@ -17,8 +21,8 @@ export interface Probes {
   runBase: string;
   cache: string;
   assets: string;
-  /** The first of these programs that is there, with its path; sbin counts too, which users rarely have in PATH. */
-  find(program: string): Promise<string | null>;
+  /** Path of a program. @throws {YavmError} that says what to install. */
+  find(program: ProgramName): string;
   /** Standard output, or null when it failed or took longer than 10 s. */
   output(program: string, words: readonly string[]): Promise<string | null>;
   readText(path: string): Promise<string | null>;
@@ -30,7 +34,7 @@ export interface Probes {
   /** Hexadecimal sha256, or null when it cannot be read. */
   sha256(path: string): Promise<string | null>;
   /** Verdict of the acceleration probe: what a boot under KVM showed. */
-  acceleration(): Promise<{ kvm: boolean; reason: string }>;
+  acceleration(): Promise<KvmVerdict>;
 }
 
 /** f_type of statfs(2): TMPFS_MAGIC and RAMFS_MAGIC. */
@@ -41,17 +45,10 @@ type EffectProbes = Pick<
   'find' | 'output' | 'readText' | 'access' | 'stat' | 'fileSystem' | 'sha256'
 >;
 
-/** The probes that ask the real host. `path` is a PATH variable. */
-export function hostProbes(path: string): EffectProbes {
-  const folders = [...path.split(delimiter), '/usr/local/sbin', '/usr/sbin', '/sbin'].filter(Boolean);
+/** The probes that ask the real host. */
+export function hostProbes(environment: Environment): EffectProbes {
   return {
-    async find(program) {
-      for (const folder of folders) {
-        const file = join(folder, program);
-        if (await may(file, constants.X_OK)) return file;
-      }
-      return null;
-    },
+    find: (program) => findProgram(program, environment),
     async output(program, words) {
       try {
         return (await promisify(execFile)(program, words, { timeout: 10_000 })).stdout;
