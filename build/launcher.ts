@@ -22,7 +22,8 @@ const LIB = 'lib';
 const EXTERNAL = ['serialport'];
 
 /** What CommonJS packages inside an ES module bundle expect to be there. */
-const BANNER = "import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);";
+const BANNER =
+  "import { createRequire as requireFrom } from 'node:module'; const require = requireFrom(import.meta.url);";
 
 export interface LauncherInputs {
   /** Where the launcher is put, with `lib/` beside it. */
