@@ -1,7 +1,11 @@
 /**
  * The floor: the least that a guest can be. A busybox script as /init loads the modules that the agent loads before
- * hello, writes one byte to the control port, and sleeps. The bench compares the agent's start with it, and a probe
- * of the accelerator needs no more.
+ * hello, and writes one byte to the control port: the bench compares the agent's start with it. Then it does what a
+ * line on that port says, so that streams can be compared too:
+ *
+ *     bare N    dd of N blocks of 64 KiB from /dev/zero to the port
+ *     piped N   the same through a second dd, as a command's output passes a pipe
+ *     sink N    N blocks from the port through two dd's to nowhere, then the byte again
  */
 import { buildInitramfs } from '../initramfs/build.ts';
 import type { KernelSource } from '../initramfs/kernel/source.ts';
@@ -48,11 +52,22 @@ while :; do
   for port in /sys/class/virtio-ports/*; do
     read -r name 2>/dev/null <$port/name || continue
     [ "$name" = ${FLOOR_PORT} ] || continue
-    exec 3>/dev/\${port##*/}
-    printf . >&3
-    exec $b sleep 1000000
+    exec 3<>/dev/\${port##*/}
+    break 2
   done
   $b usleep 1000
 done
+printf . >&3
+while read -r verb count <&3; do
+  case $verb in
+    bare) $b dd if=/dev/zero bs=64k count=$count >&3 2>/dev/null ;;
+    piped) $b dd if=/dev/zero bs=64k count=$count 2>/dev/null | $b dd bs=64k >&3 2>/dev/null ;;
+    sink)
+      $b dd bs=64k iflag=fullblock count=$count <&3 2>/dev/null | $b dd of=/dev/null bs=64k 2>/dev/null
+      printf . >&3
+      ;;
+  esac
+done
+exec $b sleep 1000000
 `;
 }

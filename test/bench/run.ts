@@ -1,0 +1,58 @@
+/**
+ * `make bench`: runs the benches (all, or those named on the command line), prints a table and writes
+ * build/out/bench.json. What is over its limit is marked, but only a bench that cannot run makes this fail.
+ */
+import { execFileSync } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
+import { cpus, release } from 'node:os';
+import { join } from 'node:path';
+import { boot } from './boot.ts';
+import { type Bench, type BenchContext, OUT } from './context.ts';
+import { type BenchResult, table } from './figure.ts';
+import { sizes } from './sizes.ts';
+
+const BENCHES: Bench[] = [sizes, boot];
+
+const accel = process.env.YAVM_TEST_ACCEL === 'kvm' ? 'kvm' : 'tcg';
+const words = process.argv.slice(2);
+const unknown = words.filter((word) => !BENCHES.some((bench) => bench.name === word));
+if (unknown.length > 0) {
+  throw new Error(`no bench "${unknown[0]}"; there are ${BENCHES.map((bench) => bench.name).join(', ')}`);
+}
+
+const results: BenchResult[] = [];
+for (const bench of BENCHES) {
+  if (words.length > 0 && !words.includes(bench.name)) continue;
+  console.error(`== ${bench.name}: ${bench.what}`);
+  results.push(await measure(bench, { accel, say: (line) => console.error(`   ${line}`) }));
+}
+console.log(`\n${table(results).join('\n')}`);
+writeFileSync(join(OUT, 'bench.json'), `${JSON.stringify({ machine: machine(), results }, null, 2)}\n`);
+// What a bench leaves open (a socket of a killed VM) must not hold the end back.
+process.exit(results.some((result) => result.failure) ? 1 : 0);
+
+async function measure(bench: Bench, context: BenchContext): Promise<BenchResult> {
+  try {
+    return { bench: bench.name, figures: await bench.run(context) };
+  } catch (error) {
+    console.error(error);
+    return {
+      bench: bench.name,
+      figures: [],
+      failure: error instanceof Error ? error.message : String(error),
+    };
+  }
+}
+
+/** What the figures depend on. */
+function machine(): Record<string, unknown> {
+  return {
+    cpu: cpus()[0]?.model,
+    cpus: cpus().length,
+    kernel: release(),
+    qemu: execFileSync('qemu-system-x86_64', ['--version'], { encoding: 'utf8' }).split('\n')[0],
+    node: process.version,
+    accel,
+    date: new Date().toISOString(),
+  };
+}
