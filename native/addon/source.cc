@@ -221,14 +221,16 @@ void Source::SettleWaiters() {
 }
 
 void Source::Deliver() {
+  if (told_) return;
   napi_env env = CurrentEnv();
-  if (finished_ && !channel_) SettleWaiters();
+  SettleWaiters();
   std::vector<Waiter> batch;
   batch.swap(settled_);
   for (const Waiter& waiter : batch) waiter.callback.Call({MakeNumber(env, static_cast<double>(sent_))});
   if (!finished_ || channel_) return;
   // A callback above may have asked for one more.
   if (!settled_.empty() || !waiters_.empty()) return Announce(this);
+  told_ = true;
   napi_value error = error_ ? SystemError(env, error_, error_call_) : MakeNull(env);
   ForgetSource(handle_);
   Bury(this);

@@ -68,6 +68,7 @@ class Source : public Subject {
   bool terminal_ = false;
   bool watched_ = false;
   bool finished_ = false;
+  bool told_ = false;
   // Bytes put into frames, and of these, bytes in frames that the descriptor took whole.
   uint64_t framed_ = 0;
   uint64_t sent_ = 0;
