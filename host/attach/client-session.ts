@@ -165,11 +165,20 @@ export class ClientSession {
       return { pid: running.pid };
     }
     this.#commands.set(id, command);
-    if (input && running.stdin) feed(input, running.stdin);
+    if (input && running.stdin) this.#feed(input, running.stdin);
     this.#forward(running.stdout, numbers.stdout);
     this.#forward(running.stderr, numbers.stderr);
     void this.#follow(id, running);
     return { pid: running.pid };
+  }
+
+  /** Client → the command's stdin. That the client left is no end of input: its command may be detached. */
+  #feed(from: OutputStream, to: NonNullable<RunningCommand['stdin']>): void {
+    to.on('error', () => {});
+    const end = () => {
+      if (!this.#left.signal.aborted) to.end();
+    };
+    from.consume(async (bytes) => void (await writeChunk(to, bytes))).then(end, end);
   }
 
   /** Tells the client when its command ended: after all of its output, which is sent by then. */
@@ -285,13 +294,6 @@ export class ClientSession {
     running.stdin?.end();
     running.signal(KILL, { tree: true }).catch(() => {});
   }
-}
-
-/** Client → the command's stdin. Whatever ends the stream ends the command's input. */
-function feed(from: OutputStream, to: NonNullable<RunningCommand['stdin']>): void {
-  to.on('error', () => {});
-  const end = () => to.end();
-  from.consume(async (bytes) => void (await writeChunk(to, bytes))).then(end, end);
 }
 
 function exitedEvent(process: number, result: CommandResult): Notification {

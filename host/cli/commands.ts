@@ -23,6 +23,8 @@ export interface CommandModule {
 export interface CommandRow {
   name: string;
   summary: string;
+  /** Standard error is a command's of the VM: the log stays away from it, unless it is asked for. */
+  passesOutput?: true;
   load(): Promise<CommandModule>;
 }
 
@@ -30,11 +32,13 @@ export const COMMANDS: readonly CommandRow[] = [
   {
     name: 'run',
     summary: 'boot a VM, run a command in it, exit with its code',
+    passesOutput: true,
     load: () => import('./run.ts'),
   },
   {
     name: 'shell',
     summary: 'open a shell in a running VM, or in a new one',
+    passesOutput: true,
     load: () => import('./shell.ts'),
   },
   { name: 'ps', summary: 'list the running VMs', load: () => import('./ps.ts') },

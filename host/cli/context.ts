@@ -3,7 +3,7 @@ import type { Readable, Writable } from 'node:stream';
 import type { Logger } from '../lib/logger.ts';
 import { colourWanted, type Style, styleFor } from './style.ts';
 
-export type TerminalIn = Readable & { isTTY?: boolean; setRawMode?(raw: boolean): unknown };
+export type TerminalIn = Readable & { isTTY?: boolean; fd?: number; setRawMode?(raw: boolean): unknown };
 export type TerminalOut = Writable & { isTTY?: boolean; columns?: number; rows?: number };
 
 export interface Context {

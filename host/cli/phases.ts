@@ -96,7 +96,7 @@ export class Phases {
     const mark = FRAMES[this.#frame++ % FRAMES.length] as string;
     const current = nextPhase(this.done);
     const elapsed = this.#screen.now() - this.#began;
-    const before = this.done.length > 0 ? `${summary(this.done, this.#accelerator)} · ` : '';
+    const before = this.done.length > 0 ? `${list(this.done, this.#accelerator)} · ` : '';
     const line = fit(`${mark} ${before}${current} ${formatDuration(elapsed)}`, this.#screen.columns() - 1);
     this.#screen.write(ERASE_LINE + style.dim(line));
   }
@@ -113,12 +113,17 @@ export function nextPhase(done: readonly Phase[]): PhaseName {
 
 /** `tcg 2 ms · disk 35 ms · kernel 1.61 s · … · 2.05 s in all`. */
 export function summary(phases: readonly Phase[], accelerator = ''): string {
+  const total = phases.reduce((sum, phase) => sum + phase.milliseconds, 0);
+  const parts = list(phases, accelerator);
+  return phases.length > 1 ? `${parts} · ${formatDuration(total)} in all` : parts;
+}
+
+function list(phases: readonly Phase[], accelerator: string): string {
   const parts = phases.map(({ name, milliseconds }) => {
     const label = name === 'accelerator' && accelerator !== '' ? accelerator : name;
     return `${label} ${formatDuration(milliseconds)}`;
   });
-  const total = phases.reduce((sum, phase) => sum + phase.milliseconds, 0);
-  return phases.length > 1 ? `${parts.join(' · ')} · ${formatDuration(total)} in all` : parts.join('');
+  return parts.join(' · ');
 }
 
 /** Cuts a line to the terminal's width: a wrapped live line could not be erased. */

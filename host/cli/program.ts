@@ -73,19 +73,20 @@ async function buildProgram(
   addLogOptions(program);
   program.addHelpText('after', PROGRAM_HELP);
 
+  const wanted = wantedCommand(words);
+  const row = table.find(({ name }) => name === wanted);
   const act: Act = (command, handler) => {
     command.action(async () => {
       const options = command.optsWithGlobals();
-      state.context = openContext(streams, options, state);
+      state.context = openContext(streams, options, state, row);
       state.code = await handler(state.context, options, command.processedArgs);
     });
   };
-  const wanted = wantedCommand(words);
-  for (const row of table) {
-    const command = program.command(row.name).description(row.summary).helpCommand(false);
-    if (row.name !== wanted) continue;
+  for (const each of table) {
+    const command = program.command(each.name).description(each.summary).helpCommand(false);
+    if (each !== row) continue;
     addLogOptions(command);
-    await (await row.load()).define(command, act);
+    await (await each.load()).define(command, act);
   }
   return program;
 }
@@ -93,17 +94,34 @@ async function buildProgram(
 /** On the program and on each command: people write them in both places. */
 function addLogOptions(command: Command): void {
   command
-    .option('--log-level <level>', `what ya-vm logs: ${LOG_LEVELS.join(', ')} (default: warn)`)
-    .option('--log-file <file>', 'append the log to this file, as JSON lines, instead of standard error');
+    .option(
+      '--log-level <level>',
+      `what ya-vm logs: ${LOG_LEVELS.join(', ')} (default: warn; run and shell: silent)`,
+    )
+    .option(
+      '--log-file <file>',
+      'append the log to this file, as JSON lines, instead of standard error (default level: info)',
+    );
 }
 
-function openContext(streams: Streams, options: Record<string, unknown>, state: State): Context {
-  const level = (options.logLevel as string | undefined) ?? 'warn';
+function openContext(
+  streams: Streams,
+  options: Record<string, unknown>,
+  state: State,
+  row: CommandRow | undefined,
+): Context {
+  const file = options.logFile as string | undefined;
+  const level = (options.logLevel as string | undefined) ?? defaultLevel(file, row);
   if (!isLogLevel(level)) {
     throw usageError(`--log-level: '${level}' is no level`, `Choose one of: ${LOG_LEVELS.join(', ')}.`);
   }
   state.level = level;
-  return { ...streams, log: createLogger({ level, file: options.logFile as string | undefined }) };
+  return { ...streams, log: createLogger({ level, file }) };
+}
+
+function defaultLevel(file: string | undefined, row: CommandRow | undefined): LogLevel {
+  if (file !== undefined) return 'info';
+  return row?.passesOutput ? 'silent' : 'warn';
 }
 
 const PROGRAM_HELP = `

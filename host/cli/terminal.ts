@@ -1,11 +1,13 @@
 /** The person's terminal: raw mode that is always undone, window size, keys that leave a session. */
 import type { TerminalIn, TerminalOut } from './context.ts';
+import { passOutputThrough } from './termios.ts';
 
 const rawTerminals = new Set<TerminalIn>();
 
 /** Switches a terminal to raw mode; the function it returns switches back. Safe to call more than once. */
 export function enterRawMode(stdin: TerminalIn): () => void {
   stdin.setRawMode?.(true);
+  if (stdin.fd !== undefined) passOutputThrough(stdin.fd);
   rawTerminals.add(stdin);
   return () => {
     if (!rawTerminals.delete(stdin)) return;

@@ -160,7 +160,8 @@ t.test('a command that was detached goes on, and its output is drained', async (
   const request = await guest.requested('run');
   await client.detach(command);
   await guest.output((request.stdout as { stream: number }).stream, Buffer.alloc(2 * STREAM_WINDOW));
-  await settle();
+  const input = guest.input(request.stdin as number).then(() => 'ended');
+  t.equal(await Promise.race([input, settle().then(() => 'open')]), 'open', 'a shell would end with its input');
   t.equal(guest.requests.filter(({ op }) => op === 'signal').length, 0);
 });
 
