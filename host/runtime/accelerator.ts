@@ -23,6 +23,20 @@ const PROBE_DEADLINE = 4000;
 const LOCK_WAIT = PROBE_DEADLINE + 2000;
 const PROBE_MEMORY_MIB = 192;
 
+/** All that can be emulated: under TCG there is nothing to find out. */
+const TCG_CPU = 'max';
+/**
+ * Under KVM `max` is the host's CPU. Hosts that are virtual themselves may not let QEMU set what it sees there (MSR
+ * 0x10a, arch-capabilities), or the guest panics on a feature that half works: then with less.
+ */
+const KVM_CPUS = ['max', 'max,-arch-capabilities', 'kvm64'];
+
+export interface Accelerator {
+  accel: 'kvm' | 'tcg';
+  /** QEMU's -cpu. */
+  cpuModel: string;
+}
+
 export interface ProbeOptions {
   assets: BootAssets;
   native: Native;
@@ -30,7 +44,8 @@ export interface ProbeOptions {
   /** Where the lock lies that makes simultaneous starts probe once. */
   cacheFolder: string;
   logger: Logger;
-  cpuModel: string;
+  /** Only this model, instead of what works. */
+  cpuModel?: string;
   signal?: AbortSignal;
 }
 
@@ -38,13 +53,14 @@ export interface ProbeOptions {
  * The accelerator for a choice.
  * @throws {YavmError} YAVM_E_KVM when KVM was asked for and does not work here; YAVM_E_QEMU_MISSING
  */
-export async function chooseAccelerator(choice: AccelChoice, options: ProbeOptions): Promise<'kvm' | 'tcg'> {
-  if (choice === 'tcg') return 'tcg';
+export async function chooseAccelerator(choice: AccelChoice, options: ProbeOptions): Promise<Accelerator> {
+  const tcg: Accelerator = { accel: 'tcg', cpuModel: options.cpuModel ?? TCG_CPU };
+  if (choice === 'tcg') return tcg;
   const verdict = await kvmVerdict(options);
-  if (verdict.usable) return 'kvm';
+  if (verdict.usable) return { accel: 'kvm', cpuModel: verdict.cpuModel ?? (KVM_CPUS[0] as string) };
   if (choice === 'auto') {
     options.logger.debug({ reason: verdict.reason }, 'no KVM: the VM is emulated');
-    return 'tcg';
+    return tcg;
   }
   throw new YavmError('YAVM_E_KVM', `KVM cannot be used: ${verdict.reason}`, {
     hint: 'See what to do: ya-vm doctor. Without KVM, slowly: --accel tcg',
@@ -56,7 +72,7 @@ export async function kvmVerdict(options: ProbeOptions): Promise<KvmVerdict> {
   const obstacle = kvmObstacle();
   if (obstacle !== null) return { usable: false, reason: obstacle };
   const { cache, signal } = options;
-  const key = kvmKey(findProgram('qemu-system-x86_64'), options.assets);
+  const key = kvmKey(findProgram('qemu-system-x86_64'), options.assets, options.cpuModel);
   const known = cache.kvm(key);
   if (known) return known;
   const release = await lock(options);
@@ -88,9 +104,29 @@ export function kvmObstacle(user: ProcessUser | null = qemuUser()): string | nul
   }
 }
 
-/** Boots a guest under KVM until it says hello, or the deadline. Never throws for a KVM that does not work. */
-async function probe({ assets, native, logger, cpuModel, signal }: ProbeOptions): Promise<KvmVerdict> {
-  logger.debug('trying KVM');
+/** Tries the CPU models until a guest starts. One that does not start and does not end either is tried no further. */
+async function probe(options: ProbeOptions): Promise<KvmVerdict> {
+  let verdict: KvmVerdict = { usable: false, reason: 'not tried' };
+  for (const cpuModel of options.cpuModel ? [options.cpuModel] : KVM_CPUS) {
+    options.logger.debug({ cpuModel }, 'trying KVM');
+    const outcome = await bootProbe(options, cpuModel);
+    if (outcome === 'started') return { usable: true, reason: '', cpuModel };
+    if (outcome === 'silent') {
+      return {
+        usable: false,
+        reason: `a guest does not start within ${PROBE_DEADLINE / 1000} s (-cpu ${cpuModel})`,
+      };
+    }
+    verdict = { usable: false, reason: `QEMU ended (-cpu ${cpuModel}): ${outcome.said || 'no message'}` };
+  }
+  return verdict;
+}
+
+/** Boots a guest under KVM until it says hello, or the deadline. */
+async function bootProbe(
+  { assets, native, logger, signal }: ProbeOptions,
+  cpuModel: string,
+): Promise<'started' | 'silent' | { said: string }> {
   const qemu = launchQemu(
     {
       name: 'ya-vm-probe',
@@ -109,16 +145,14 @@ async function probe({ assets, native, logger, cpuModel, signal }: ProbeOptions)
   const client = new GuestClient(qemu.ports, { logger, onEnd: () => {} });
   const monitor = qemu.qmp({ buffer: Buffer.alloc(4096), callback: () => true });
   monitor.on('error', () => {});
-  const died = qemu.exited.then((): KvmVerdict => {
-    const said = qemu.messages.lines(2).join('; ');
-    return { usable: false, reason: `QEMU ended${said === '' ? ' without a message' : `: ${said}`}` };
-  });
-  const greeted = client.hello(PROBE_DEADLINE, signal).then(
-    (): KvmVerdict => ({ usable: true, reason: '' }),
-    (): KvmVerdict => ({ usable: false, reason: `a guest did not start within ${PROBE_DEADLINE / 1000} s` }),
-  );
   try {
-    return await Promise.race([greeted, died]);
+    return await Promise.race([
+      qemu.exited.then(() => ({ said: qemu.messages.lines(2).join('; ') })),
+      client.hello(PROBE_DEADLINE, signal).then(
+        () => 'started' as const,
+        () => 'silent' as const,
+      ),
+    ]);
   } finally {
     qemu.kill();
     client.close(new YavmError('YAVM_E_KVM', 'the probe is over'));

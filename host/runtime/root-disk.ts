@@ -36,10 +36,13 @@ const DESCRIPTOR = 64;
 /** mke2fs keeps room for descriptors of a file system 1024 times as large, at most this many blocks. */
 const GROWTH = 1024;
 const MAX_RESERVED = BLOCK / 4;
+/** The kernel holds back 2 % of the blocks, at most 4096, for metadata of writes that it has not placed yet. */
+const HELD_BACK_SHARE = 50;
+const HELD_BACK_MOST = 4096 * BLOCK;
 
 /**
  * Size of the file, so that a file system in it has at least `usable` bytes for its user: what ext4 keeps for itself
- * (inodes, journal, bitmaps, descriptors with their copies) is added, so that the quota is honest.
+ * (inodes, journal, bitmaps, descriptors with their copies), and what its driver holds back, is added, so that the quota is honest.
  */
 export function diskFileSize(usable: number): number {
   let size = usable;
@@ -48,7 +51,7 @@ export function diskFileSize(usable: number): number {
   return Math.ceil(size / MIB) * MIB;
 }
 
-/** What mke2fs takes of `size` bytes with {@link mke2fsArguments}, rounded up. */
+/** What a file system of `size` bytes made with {@link mke2fsArguments} does not give to its user, rounded up. */
 function metadataSize(size: number): number {
   const groups = Math.ceil(size / GROUP);
   const inodes = groups * Math.ceil(((GROUP / INODE_RATIO) * INODE_SIZE) / BLOCK) * BLOCK;
@@ -56,10 +59,10 @@ function metadataSize(size: number): number {
   const descriptors = Math.ceil((groups * DESCRIPTOR) / BLOCK);
   const reserved = Math.min(Math.ceil((groups * GROWTH * DESCRIPTOR) / BLOCK), MAX_RESERVED);
   const copies = backupGroups(groups) * (1 + descriptors + reserved) * BLOCK;
+  const heldBack = Math.min(size / HELD_BACK_SHARE, HELD_BACK_MOST);
   // The last group may be part of one; its inodes are then fewer. Directories and roundings: 1 MiB.
-  return (
-    Math.min(inodes, (size / INODE_RATIO) * INODE_SIZE + MIB) + bitmaps + copies + (JOURNAL_MIB + 1) * MIB
-  );
+  const tables = Math.min(inodes, (size / INODE_RATIO) * INODE_SIZE + MIB);
+  return tables + bitmaps + copies + heldBack + (JOURNAL_MIB + 1) * MIB;
 }
 
 /** Groups that hold a copy of superblock and descriptors: 0, 1 and the powers of 3, 5 and 7 (sparse_super). */

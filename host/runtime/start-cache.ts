@@ -13,6 +13,8 @@ export interface KvmVerdict {
   usable: boolean;
   /** Why not; shown by `doctor`. */
   reason: string;
+  /** QEMU's -cpu with which it works. */
+  cpuModel?: string;
 }
 
 interface CacheContent {
@@ -99,8 +101,10 @@ function decode(value: unknown): CacheContent {
   const content = empty();
   const { kvm, boots } = (value ?? {}) as Record<string, unknown>;
   for (const [key, verdict] of Object.entries((kvm ?? {}) as Record<string, unknown>)) {
-    const { usable, reason } = (verdict ?? {}) as Record<string, unknown>;
-    if (typeof usable === 'boolean' && typeof reason === 'string') content.kvm[key] = { usable, reason };
+    const { usable, reason, cpuModel } = (verdict ?? {}) as Record<string, unknown>;
+    if (typeof usable !== 'boolean' || typeof reason !== 'string') continue;
+    content.kvm[key] = { usable, reason };
+    if (typeof cpuModel === 'string') content.kvm[key].cpuModel = cpuModel;
   }
   for (const [key, time] of Object.entries((boots ?? {}) as Record<string, unknown>)) {
     if (typeof time === 'number' && time > 0 && time < 1e7) content.boots[key] = time;
@@ -109,18 +113,13 @@ function decode(value: unknown): CacheContent {
 }
 
 /**
- * Key of a KVM verdict: this boot of the host, QEMU's file, the assets, the device and who asks for it. Any of them
- * changed, it is found out anew.
+ * Key of a KVM verdict: this boot of the host, QEMU's file, the assets, the device, who asks for it, and the CPU model
+ * when one was asked for. Any of them changed, it is found out anew.
  */
-export function kvmKey(qemu: string, assets: BootAssets): string {
+export function kvmKey(qemu: string, assets: BootAssets, cpuModel: string = ''): string {
   const bootId = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
-  return digest(
-    bootId,
-    identityOf(qemu),
-    assetsKey(assets),
-    identityOf(KVM_DEVICE),
-    String(process.getuid?.()),
-  );
+  const device = identityOf(KVM_DEVICE);
+  return digest(bootId, identityOf(qemu), assetsKey(assets), device, String(process.getuid?.()), cpuModel);
 }
 
 /** Key of a boot time: accelerator, assets, QEMU's file and the VM's shape. */

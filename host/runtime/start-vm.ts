@@ -26,11 +26,9 @@ export interface StartOptions {
   env?: Readonly<Record<string, string | undefined>>;
   /** Milliseconds until hello; default by how long boots took before. */
   bootDeadline?: number;
-  /** QEMU's -cpu; default `max`, all that the accelerator has. */
+  /** QEMU's -cpu; default what works with the accelerator. */
   cpuModel?: string;
 }
-
-const CPU_MODEL = 'max';
 
 /**
  * Starts a VM and waits until it can run commands. Nothing of it is left when this fails.
@@ -39,7 +37,7 @@ const CPU_MODEL = 'max';
  * YAVM_E_AGENT_ABORT; of the configuration: YAVM_E_GUEST_…; the signal's reason.
  */
 export async function startVm(spec: VmSpec, options: StartOptions = {}): Promise<Vm> {
-  const { signal, env = process.env, logger = silentLogger, cpuModel = CPU_MODEL } = options;
+  const { signal, env = process.env, logger = silentLogger } = options;
   const phase = stopwatch(options.onPhase);
   checkSpec(spec);
   signal?.throwIfAborted();
@@ -51,13 +49,13 @@ export async function startVm(spec: VmSpec, options: StartOptions = {}): Promise
   const folder = createRunFolder(base, native);
   let vm: Vm | undefined;
   try {
-    const accel = await chooseAccelerator(spec.accel, {
+    const { accel, cpuModel } = await chooseAccelerator(spec.accel, {
       assets: spec.assets,
       native,
       cache,
       cacheFolder: cacheFolder(env),
       logger,
-      cpuModel,
+      cpuModel: options.cpuModel,
       signal,
     });
     phase('accelerator');

@@ -40,7 +40,11 @@ export function describeEnd(facts: EndFacts): YavmError {
   const panic = consoleText.match(/Kernel panic - not syncing: ([^\r\n]*)/);
   if (panic || events.some(({ event }) => event === 'GUEST_PANICKED')) {
     const why = panic ? `: ${printable((panic[1] as string).slice(0, 200))}` : '';
-    return withEvidence('YAVM_E_GUEST_PANIC', `the guest's kernel panicked${why}`, facts);
+    const consoleLines = fromPanic(facts.consoleLines);
+    return withEvidence('YAVM_E_GUEST_PANIC', `the guest's kernel panicked${why}`, {
+      ...facts,
+      consoleLines,
+    });
   }
   const reason = events.findLast(({ event }) => event === 'SHUTDOWN')?.data.reason;
   if (reason === 'guest-shutdown' || reason === 'guest-reset') {
@@ -49,6 +53,12 @@ export function describeEnd(facts: EndFacts): YavmError {
   }
   const how = exit.signal === undefined ? `with code ${exit.code}` : `by signal ${exit.signal}`;
   return withEvidence('YAVM_E_QEMU_DIED', `QEMU ended ${how}`, facts, qemuHint(facts));
+}
+
+/** A panic prints its reason first, then pages of registers: the lines from the reason on, not the very last. */
+function fromPanic(lines: readonly string[]): readonly string[] {
+  const start = lines.findIndex((line) => line.includes('Kernel panic'));
+  return start < 0 ? lines : lines.slice(start, start + QUOTED);
 }
 
 /** The error for a guest that did not say hello in time. */

@@ -61,8 +61,8 @@ const LAST_BYTES_WAIT = 300;
 const PORTS_WITHOUT_QEMU = 3000;
 /** Configure loads drivers and mounts, which may take as long as a boot, and at least this, milliseconds. */
 const CONFIGURE_LEAST = 30_000;
-/** Lines of the console that errors may quote. */
-const CONSOLE_LINES = 20;
+/** Lines of the console that an error's author looks at: a panic's report has some forty. */
+const CONSOLE_LINES = 60;
 
 export class Vm {
   readonly id: string;
