@@ -19,13 +19,16 @@ import {
 } from '../lib/constants.ts';
 import { createFile, writeAll } from '../lib/replace-file.ts';
 import type { ByteInput } from './byte-input.ts';
-import type { Entry, EntryType } from './tar-header.ts';
+import type { Entry } from './tar-header.ts';
 import { TarInput } from './tar-input.ts';
 
 /** Mode of directories that the archive does not list. */
 const PARENT_MODE = 0o755;
 /** Directories whose times wait for the end: writing into a directory changes its time. Beyond that, the oldest go first. */
 const MAX_PENDING_TIMES = 65_536;
+
+/** File type bits of the entries that mknod(2) makes. */
+const NODES = { character: S_IFCHR, block: S_IFBLK, fifo: S_IFIFO } as const;
 
 /** Where an entry goes: its directory, open, and its name there. */
 interface Place {
@@ -99,16 +102,22 @@ class Extraction {
 
   #write(entry: Entry, parts: string[]): void {
     const place = this.#place(parts);
-    const writers: Record<EntryType, () => void> = {
-      file: () => this.#file(entry, place),
-      directory: () => this.#directory(entry, place),
-      symlink: () => this.#symlink(entry, place),
-      hardLink: () => this.#hardLink(entry, place),
-      character: () => this.#node(entry, place, S_IFCHR),
-      block: () => this.#node(entry, place, S_IFBLK),
-      fifo: () => this.#node(entry, place, S_IFIFO),
-    };
-    writers[entry.type]();
+    switch (entry.type) {
+      case 'file':
+        this.#file(entry, place);
+        break;
+      case 'directory':
+        this.#directory(entry, place);
+        break;
+      case 'symlink':
+        this.#symlink(entry, place);
+        break;
+      case 'hardLink':
+        this.#hardLink(entry, place);
+        break;
+      default:
+        this.#node(entry, place, NODES[entry.type]);
+    }
   }
 
   #file(entry: Entry, { dirFd, name }: Place): void {

@@ -2,6 +2,7 @@
 import { GuestError } from '../errors.ts';
 
 const encoder = new TextEncoder();
+const decoder = new TextDecoder();
 /** The longest decimal length that a bounded header can have. */
 const MAX_LENGTH_DIGITS = 6;
 
@@ -49,7 +50,8 @@ export function decodePax(bytes: Uint8Array, offset: number): PaxRecords {
 
 /** UTF-8 to text; names in any other encoding are refused, since they could not be written back as they were. */
 export function decodeText(bytes: Uint8Array, offset: number): string {
-  const text = new TextDecoder().decode(bytes);
+  if (bytes.byteLength === 0) return '';
+  const text = decoder.decode(bytes);
   // A replacement character that is not in the input itself means that the input is no UTF-8.
   if (text.includes('\ufffd') && !hasReplacementCharacter(bytes)) {
     throw badArchive('a name that is not UTF-8', offset);

@@ -71,7 +71,6 @@ type Field = keyof typeof FIELD;
 /** The prefix field is POSIX's; GNU's own format (magic `ustar ` and a space) has times and more there. */
 const POSIX_MAGIC = 'ustar\0';
 const SPACE = 0x20;
-const encoder = new TextEncoder();
 
 // ---------------------------------------------------------------- encoding
 
@@ -130,9 +129,18 @@ interface HeaderFields extends Omit<Entry, 'type'> {
   prefix: string;
 }
 
+/** Every field is ASCII by now. The sum is made on the way: a loop over the whole block would take longer than all else. */
 function encodeBlock(fields: HeaderFields): Uint8Array {
   const block = new Uint8Array(BLOCK);
-  const text = (field: Field, value: string) => block.set(encoder.encode(value), FIELD[field][0]);
+  let sum = SPACE * FIELD.checksum[1];
+  const text = (field: Field, value: string) => {
+    const [start] = FIELD[field];
+    for (let i = 0; i < value.length; i++) {
+      const code = value.charCodeAt(i);
+      block[start + i] = code;
+      sum += code;
+    }
+  };
   const octal = (field: Field, value: number) =>
     text(field, value.toString(8).padStart(FIELD[field][1] - 1, '0'));
   text('name', fields.name);
@@ -148,7 +156,7 @@ function encodeBlock(fields: HeaderFields): Uint8Array {
   octal('major', fields.major);
   octal('minor', fields.minor);
   text('prefix', fields.prefix);
-  text('checksum', `${checksum(block, false).toString(8).padStart(6, '0')}\0 `);
+  text('checksum', `${sum.toString(8).padStart(6, '0')}\0 `);
   return block;
 }
 
@@ -246,11 +254,13 @@ function decodeBinary(bytes: Uint8Array, field: Field, offset: number): number {
 /** Sum of the block's bytes, the checksum itself counted as spaces. */
 function checksum(block: Uint8Array, signed: boolean): number {
   const [start, size] = FIELD.checksum;
-  let sum = 0;
-  for (let i = 0; i < BLOCK; i++) {
-    const byte = i >= start && i < start + size ? SPACE : (block[i] as number);
-    sum += signed && byte > 127 ? byte - 256 : byte;
-  }
+  let sum = SPACE * size;
+  for (let i = 0; i < BLOCK; i++) sum += block[i] as number;
+  for (let i = start; i < start + size; i++) sum -= block[i] as number;
+  if (!signed) return sum;
+  // As signed bytes, each of the upper half counts 256 less.
+  for (let i = 0; i < BLOCK; i++) if ((block[i] as number) > 127) sum -= 256;
+  for (let i = start; i < start + size; i++) if ((block[i] as number) > 127) sum += 256;
   return sum;
 }
 

@@ -32,6 +32,8 @@ const TYPES: Record<string, EntryType> = {
 /** Global records that are taken over; names and sizes of a global header would make no sense. */
 const GLOBAL_KEYS = new Set(['uid', 'gid', 'mtime']);
 
+const NO_RECORDS: PaxRecords = new Map();
+
 export class TarInput {
   readonly #input: ByteInput;
   readonly #global: PaxRecords = new Map();
@@ -46,7 +48,7 @@ export class TarInput {
   /** The next entry; null at the archive's end. @throws {GuestError} bad-archive */
   next(): Entry | null {
     this.#skip();
-    let records: PaxRecords = new Map();
+    let records = NO_RECORDS;
     for (;;) {
       const offset = this.#input.offset;
       const block = this.#input.exactly(BLOCK);
@@ -64,10 +66,10 @@ export class TarInput {
           }
           break;
         case TypeFlag.longName:
-          records.set('path', this.#longText(header, offset));
+          records = merged(records, new Map([['path', this.#longText(header, offset)]]));
           break;
         case TypeFlag.longLink:
-          records.set('linkpath', this.#longText(header, offset));
+          records = merged(records, new Map([['linkpath', this.#longText(header, offset)]]));
           break;
         case TypeFlag.volumeLabel:
           break;
@@ -138,7 +140,10 @@ export class TarInput {
   }
 }
 
+/** Most entries of most archives have none: nothing is copied then. */
 function merged(first: PaxRecords, second: PaxRecords): PaxRecords {
+  if (first.size === 0) return second;
+  if (second.size === 0) return first;
   return new Map([...first, ...second]);
 }
 
