@@ -24,15 +24,23 @@ import t from 'tap';
 import { ROLE_HOSTS, runRole } from '../lib/files-role.ts';
 import { inNamespaces } from '../lib/namespaces.ts';
 import { Random } from '../lib/random.ts';
-import { bytes, count } from '../lib/scale.ts';
+import { bytes, count, soak } from '../lib/scale.ts';
 import { type Item, makeTar, readTar, systemTar } from '../lib/tar.ts';
 import { listTree } from '../lib/tree.ts';
 
 inNamespaces(import.meta.url);
 process.umask(0);
 
+// Some hundred programs are started, under Node too.
+t.setTimeout(soak ? 880_000 : 150_000);
+
 const top = mkdtempSync(join(tmpdir(), 'yavm-files-'));
-t.teardown(() => rmSync(top, { recursive: true, force: true }));
+// In memory: the machine's disk may be slow, and is not what is tried here.
+execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=1g', 'yavm-test', top]);
+t.teardown(() => {
+  execFileSync('umount', ['-l', top]);
+  rmSync(top, { recursive: true, force: true });
+});
 
 let folders = 0;
 /** A new empty directory. */

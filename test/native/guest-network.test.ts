@@ -11,6 +11,7 @@ import { loadNative } from '../../native/load.ts';
 import { inNamespaces } from '../lib/namespaces.ts';
 
 inNamespaces(import.meta.url);
+t.setTimeout(120_000);
 
 const native = loadNative();
 const top = mkdtempSync(join(tmpdir(), 'yavm-net-'));

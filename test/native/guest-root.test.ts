@@ -30,6 +30,7 @@ import { loadNative } from '../../native/load.ts';
 import { inNamespaces } from '../lib/namespaces.ts';
 
 inNamespaces(import.meta.url);
+t.setTimeout(120_000);
 // As the kernel starts PID 1.
 process.umask(0o022);
 
