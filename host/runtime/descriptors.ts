@@ -6,7 +6,9 @@ const FIRST = 3;
 
 export class Descriptors {
   readonly #native: Native;
-  readonly #parent: number[] = [];
+  readonly #parent = new Set<number>();
+  readonly #pairs: [parent: number, child: number][] = [];
+  #next = FIRST;
 
   constructor(native: Native) {
     this.#native = native;
@@ -14,8 +16,15 @@ export class Descriptors {
 
   /** Gives `fd` to the child and takes it over. @returns its number there. */
   give(fd: number): number {
-    this.#parent.push(fd);
-    return FIRST + this.#parent.length - 1;
+    const child = this.#next++;
+    this.giveAs(fd, child);
+    return child;
+  }
+
+  /** The same under numbers that the child expects: 0, 1 and 2. */
+  giveAs(fd: number, ...numbers: number[]): void {
+    this.#parent.add(fd);
+    for (const child of numbers) this.#pairs.push([fd, child]);
   }
 
   /** Gives one end of a new socket pair. @returns its number there, and the end that stays. */
@@ -26,11 +35,12 @@ export class Descriptors {
 
   /** For `SpawnOptions.fds`. */
   get pairs(): [parent: number, child: number][] {
-    return this.#parent.map((fd, index) => [fd, FIRST + index]);
+    return [...this.#pairs];
   }
 
   /** Closes the parent's copies: after the spawn, or instead of it. */
   close(): void {
-    for (const fd of this.#parent.splice(0)) this.#native.close(fd);
+    for (const fd of this.#parent) this.#native.close(fd);
+    this.#parent.clear();
   }
 }

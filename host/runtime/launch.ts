@@ -77,8 +77,8 @@ export function launchQemu(spec: LaunchSpec, native: Native): Qemu {
     const console_ = pipe();
     const messages = pipe();
     const consoleLog = descriptors.give(console_.write);
-    const output = descriptors.give(messages.write);
-    const nothing = descriptors.give(openSync('/dev/null', 'r+'));
+    descriptors.giveAs(openSync('/dev/null', 'r'), 0);
+    descriptors.giveAs(messages.write, 1, 2);
     const args = qemuArguments({
       ...spec,
       kernel,
@@ -92,13 +92,7 @@ export function launchQemu(spec: LaunchSpec, native: Native): Qemu {
       qmp: qmp.child,
       consoleLog,
     });
-    const numbers = new Map(descriptors.pairs.map(([parent, child]) => [child, parent]));
-    const standard: [number, number][] = [
-      [numbers.get(nothing) as number, 0],
-      [numbers.get(output) as number, 1],
-      [numbers.get(output) as number, 2],
-    ];
-    const { pid, pidfd } = spawn(native, program, args, [...standard, ...descriptors.pairs], user);
+    const { pid, pidfd } = spawn(native, program, args, descriptors.pairs, user);
     return {
       pid,
       startTime: startTimeOf(pid) ?? 0,

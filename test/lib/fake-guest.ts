@@ -119,6 +119,11 @@ export class FakeGuest {
     for (const socket of [this.control, this.data, this.log]) socket.destroy();
   }
 
+  /** Closes the ports after what was written. */
+  finish(): void {
+    for (const socket of [this.control, this.data, this.log]) socket.end();
+  }
+
   // ---------------------------------------------------------------- hears
 
   /** The next request for which `op` fits, waiting for it. */

@@ -1,0 +1,158 @@
+import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import t from 'tap';
+import { requests } from '../../guest/protocol/validate.ts';
+import { kvmGroups, mayOpen, parseNobody, qemuUser } from '../../host/runtime/privileges.ts';
+import { findProgram } from '../../host/runtime/programs.ts';
+import { StartCache } from '../../host/runtime/start-cache.ts';
+import type { VmSpec } from '../../host/runtime/types.ts';
+import { bootDeadline, checkSpec, planConfigure, planNics } from '../../host/runtime/vm-plan.ts';
+
+const SPEC: VmSpec = {
+  assets: { kernel: '/k', initramfs: '/i', manifest: '/m' },
+  layers: ['/top', '/base'],
+  root: { disk: 1 << 30 },
+  memoryMiB: 512,
+  cpus: 1,
+  hostname: 'golem',
+  accel: 'tcg',
+};
+
+t.test('the guest is told its layers, topmost first, and what is valid', async (t) => {
+  const facts = { now: 1_764_080_000_250, entropy: new Uint8Array(64), logLevel: 'warn' as const };
+  const request = planConfigure(SPEC, facts);
+  t.match(request, {
+    hostname: 'golem',
+    layers: [{ serial: 'layer0' }, { serial: 'layer1' }],
+    upper: { serial: 'root' },
+    clock: 1_764_080_000.25,
+    logLevel: 'warn',
+  });
+  t.doesNotThrow(() => requests.configure(request, ''));
+  t.strictSame(planConfigure({ ...SPEC, root: { ram: 1e8 } }, facts).upper, { ram: 1e8 });
+});
+
+t.test('a NIC for each link that the guest is to configure', async (t) => {
+  t.strictSame(planNics(SPEC), []);
+  const link = { mac: '90:13:0a:00:00:02', name: 'eth0', addresses: [] };
+  t.strictSame(planNics({ ...SPEC, network: { links: [link] } }), [{ mac: link.mac }]);
+});
+
+t.test('a VM that cannot be built is refused with what is wrong', async (t) => {
+  const seven = Array(7).fill('/layer');
+  const cases: [Partial<VmSpec>, RegExp | null][] = [
+    [{}, null],
+    [{ layers: seven }, null],
+    [{ layers: [...seven, '/8'] }, /9 disks, at most 8/],
+    [{ layers: [...seven, '/8'], root: { ram: 1e8 } }, null],
+    [{ memoryMiB: 79 }, /79 MiB of memory/],
+    [{ memoryMiB: 512.5 }, /512\.5 MiB/],
+    [{ cpus: 0 }, /0 CPUs/],
+    [{ cpus: 289 }, /289 CPUs/],
+    [{ network: { links: Array(3).fill({ mac: 'x', name: 'y', addresses: [] }) } }, /3 network links/],
+  ];
+  for (const [change, message] of cases) {
+    const check = () => checkSpec({ ...SPEC, ...change });
+    if (message) t.throws(check, { code: 'YAVM_E_VM_SPEC', message });
+    else t.doesNotThrow(check);
+  }
+});
+
+t.test('boot deadlines: ten times the last boot, within bounds', async (t) => {
+  const cases: [Parameters<typeof bootDeadline>, number][] = [
+    [['tcg', undefined], 60_000],
+    [['tcg', 1500], 20_000],
+    [['tcg', 3000], 30_000],
+    [['tcg', 1e9], 600_000],
+    [['kvm', undefined], 15_000],
+    [['kvm', 200], 5000],
+    [['kvm', 900], 9000],
+  ];
+  for (const [args, expected] of cases) t.equal(bootDeadline(...args), expected, args.join(' '));
+});
+
+t.test('whom QEMU runs as', async (t) => {
+  t.equal(qemuUser(1000), null, 'an ordinary user: as we are');
+  t.not(qemuUser(0)?.uid, 0, 'root: somebody else');
+  t.strictSame(parseNobody('root:x:0:0::/root:/bin/sh\nnobody:x:99:98:n:/:/sbin/nologin\n'), {
+    uid: 99,
+    gid: 98,
+  });
+  t.strictSame(parseNobody('root:x:0:0::/root:/bin/sh\n'), { uid: 65534, gid: 65534 });
+  t.strictSame(
+    parseNobody('nobody:x:0:0::/:/bin/sh\n'),
+    { uid: 65534, gid: 65534 },
+    'never root by another name',
+  );
+  t.strictSame(kvmGroups({ mode: 0o20660, uid: 0, gid: 107 }), [107]);
+  t.strictSame(kvmGroups({ mode: 0o20600, uid: 0, gid: 107 }), []);
+  t.strictSame(kvmGroups({ mode: 0o20660, uid: 0, gid: 0 }), [], "root's group is not lent");
+  t.strictSame(kvmGroups(null), []);
+});
+
+t.test('who may open a device', async (t) => {
+  const nobody = { uid: 65534, gid: 65534, groups: [107] };
+  const cases: [number, number, number, boolean][] = [
+    [0o600, 0, 0, false],
+    [0o660, 0, 107, true],
+    [0o640, 0, 107, false],
+    [0o666, 0, 0, true],
+    [0o606, 0, 107, false],
+    [0o066, 65534, 0, false],
+  ];
+  for (const [mode, uid, gid, expected] of cases) {
+    t.equal(mayOpen({ mode, uid, gid }, nobody), expected, `${mode.toString(8)} ${uid}:${gid}`);
+  }
+});
+
+t.test('programs are found in PATH and in sbin; a missing one names its package', async (t) => {
+  const folder = t.testdir({ 'qemu-system-x86_64': '', mke2fs: '#!/bin/sh\n' });
+  t.match(findProgram('mke2fs', { PATH: '/nowhere' }), /sbin\/mke2fs$/);
+  t.not(findProgram('mke2fs', { PATH: folder }), `${folder}/mke2fs`, 'not executable');
+  const missing = { code: 'YAVM_E_QEMU_MISSING', hint: 'sudo apt-get install qemu-system-x86' };
+  t.throws(
+    () => findProgram('qemu-system-x86_64', { YAVM_QEMU: join(folder, 'qemu-system-x86_64') }),
+    missing,
+  );
+  t.equal(findProgram('mke2fs', { YAVM_MKE2FS: '/bin/sh' }), '/bin/sh');
+});
+
+t.test('what a start has taught is kept, bounded, and survives damage', async (t) => {
+  const folder = join(mkdtempSync(join(tmpdir(), 'yavm-cache-')), 'ya-vm');
+  const cache = new StartCache(folder);
+  t.equal(cache.kvm('a'), undefined);
+  cache.setKvm('a', { usable: true, reason: '', cpuModel: 'kvm64' });
+  cache.setKvm('b', { usable: false, reason: 'no' });
+  t.strictSame(new StartCache(folder).kvm('a'), { usable: true, reason: '', cpuModel: 'kvm64' });
+  t.strictSame(cache.kvm('b'), { usable: false, reason: 'no' });
+
+  cache.addBoot('k', 1000);
+  t.equal(cache.bootTime('k'), 1000);
+  cache.addBoot('k', 3000);
+  t.equal(cache.bootTime('k'), 3000, 'a slower boot counts at once');
+  cache.addBoot('k', 1000);
+  t.equal(cache.bootTime('k'), 2600, 'a faster one slowly');
+
+  for (let index = 0; index < 40; index++) cache.setKvm(`key${index}`, { usable: true, reason: '' });
+  t.equal(cache.kvm('a'), undefined, 'old entries go');
+  t.ok(cache.kvm('key39'));
+
+  for (const damage of [
+    '',
+    'null',
+    '[1]',
+    '{"kvm":{"a":1,"b":{"usable":"yes"}},"boots":{"k":"soon","l":-1}}',
+    '\0\0',
+  ]) {
+    writeFileSync(join(folder, 'probe.json'), damage);
+    t.equal(cache.kvm('a'), undefined, `after ${JSON.stringify(damage)}`);
+    t.equal(cache.bootTime('k'), undefined);
+  }
+  mkdirSync(join(folder, 'x'));
+  const broken = new StartCache(join(folder, 'probe.json', 'below-a-file'));
+  t.doesNotThrow(
+    () => broken.setKvm('a', { usable: true, reason: '' }),
+    'a cache that cannot be written is none',
+  );
+});
