@@ -3,6 +3,7 @@ import { userInfo } from 'node:os';
 import type { Command } from 'commander';
 import { toError, YavmError } from '../lib/errors.ts';
 import { assetsFolder, cacheFolder, runBase } from '../lib/paths.ts';
+import { diskFolder } from '../runtime/root-disk.ts';
 import type { Act } from './commands.ts';
 import { type Context, print, printJson, styleOf } from './context.ts';
 import { CHECKS, type CheckRow, type Finding, type Status } from './doctor/checks.ts';
@@ -80,6 +81,7 @@ function realProbes(context: Context, boot: boolean): Probes {
     uid: process.getuid?.() ?? 0,
     user: userInfo().username,
     runBase: runBase(context.env),
+    disks: diskFolder(context.env),
     cache: cacheFolder(context.env),
     assets,
     acceleration: () => probeKvm({ assets, boot, log: context.log, env: context.env }),

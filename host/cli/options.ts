@@ -1,6 +1,7 @@
 /** What the options of several commands mean: text of the command line → typed values. Pure; errors are YAVM_E_USAGE. */
 import { YavmError } from '../lib/errors.ts';
 import { parseSize } from '../lib/size.ts';
+import { MIN_DISK } from '../runtime/root-disk.ts';
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -137,12 +138,10 @@ export function parseMemory(text: string): number {
   return mebibytes;
 }
 
-/** `--storage`: at least this many bytes, because ext4's own tables and journal take 16 MiB of it. */
-const MIN_STORAGE = 64 * 1024 ** 2;
-
+/** `--storage`: bytes that the guest can use; what ext4 itself takes comes on top. */
 export function parseStorage(text: string): number {
   const bytes = parseSize(text);
-  if (bytes < MIN_STORAGE) throw usageError(`'${text}' is too small for a root disk`, 'Give at least 64M.');
+  if (bytes < MIN_DISK) throw usageError(`'${text}' is too small for a root disk`, 'Give at least 16M.');
   return bytes;
 }
 

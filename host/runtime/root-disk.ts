@@ -113,7 +113,7 @@ export async function makeRootDisk(
 }
 
 /** `$YAVM_DISK_DIR`, else /var/tmp: by the file system standard the place for large temporary files that is not memory. */
-function diskFolder(env: Readonly<Record<string, string | undefined>> = process.env): string {
+export function diskFolder(env: Readonly<Record<string, string | undefined>> = process.env): string {
   return env.YAVM_DISK_DIR || '/var/tmp';
 }
 

@@ -37,6 +37,7 @@ export const CHECKS: readonly CheckRow[] = [
   { name: 'demo image', check: checkDemoImage },
   { name: 'memory', check: checkMemory },
   { name: 'run folder', check: checkRunFolder },
+  { name: 'disk folder', check: checkDiskFolder },
   { name: 'cache folder', check: checkCacheFolder },
 ];
 
@@ -197,14 +198,27 @@ async function checkRunFolder(probes: Probes): Promise<Finding> {
       found.uid === uid ? `chmod 700 ${runBase}` : `sudo rm -rf ${runBase}`,
     );
   }
-  return await checkSpace(probes, runBase, 'root disks of running VMs');
+  return await checkSpace(probes, runBase, { what: 'records and sockets of running VMs', least: MIB });
+}
+
+/** Root disks are as large as what VMs write; in memory they would take that away from everything else. */
+async function checkDiskFolder(probes: Probes): Promise<Finding> {
+  const found = await checkSpace(probes, probes.disks, { what: 'root disks of VMs', least: GIB });
+  const inMemory = (await probes.fileSystem(probes.disks))?.inMemory;
+  if (!inMemory || found.status === 'fail') return found;
+  return warn(`${found.detail}, but it is memory (tmpfs)`, 'export YAVM_DISK_DIR=FOLDER-ON-A-DISK');
 }
 
 async function checkCacheFolder(probes: Probes): Promise<Finding> {
-  return await checkSpace(probes, probes.cache, 'kernels and templates');
+  return await checkSpace(probes, probes.cache, { what: 'kernels and templates', least: GIB });
 }
 
-async function checkSpace(probes: Probes, path: string, what: string): Promise<Finding> {
+/** Warns when fewer than `least` bytes are free. */
+async function checkSpace(
+  probes: Probes,
+  path: string,
+  { what, least }: { what: string; least: number },
+): Promise<Finding> {
   const parent = await nearestFolder(probes, path);
   if (!(await probes.access(parent)).write) {
     return fail(`${parent}: user ${probes.user} may not write there`, `sudo chown ${probes.user} ${parent}`);
@@ -212,7 +226,7 @@ async function checkSpace(probes: Probes, path: string, what: string): Promise<F
   const system = await probes.fileSystem(path);
   if (!system) return warn(`${path}: free space unknown`);
   const text = `${path}: ${formatSize(system.free)} free for ${what}`;
-  return system.free >= GIB ? ok(text) : warn(text, `df -h ${parent}`);
+  return system.free >= least ? ok(text) : warn(text, `df -h ${parent}`);
 }
 
 async function nearestFolder(probes: Probes, path: string): Promise<string> {

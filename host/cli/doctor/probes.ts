@@ -17,8 +17,9 @@ export interface Probes {
   uid: number;
   /** Login name for the commands that fix things. */
   user: string;
-  /** Folder of the run folders, of the cache, and of what the build made. */
+  /** Folder of the run folders, of root disks, of the cache, and of what the build made. */
   runBase: string;
+  disks: string;
   cache: string;
   assets: string;
   /** Path of a program. @throws {YavmError} that says what to install. */

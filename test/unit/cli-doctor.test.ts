@@ -1,0 +1,328 @@
+import t from 'tap';
+import { atLeast, CHECKS, type Status } from '../../host/cli/doctor/checks.ts';
+import { hostProbes, type Probes } from '../../host/cli/doctor/probes.ts';
+import { doctor } from '../../host/cli/doctor.ts';
+import { EXIT } from '../../host/cli/exit.ts';
+import { YavmError } from '../../host/lib/errors.ts';
+import { testContext } from '../lib/cli.ts';
+
+const GIB = 1024 ** 3;
+const MEMINFO = 'MemTotal:  8000000 kB\nMemAvailable:    4000000 kB\n';
+const MANIFEST = JSON.stringify({
+  kernel: { release: '6.1.0' },
+  vmlinux: { sha256: 'aa' },
+  initramfs: { sha256: 'bb' },
+});
+
+/** A host on which all is well. `files`: texts by path. */
+function probes(change: Partial<Probes> = {}, files: Record<string, string> = {}): Probes {
+  const texts: Record<string, string> = {
+    '/proc/meminfo': MEMINFO,
+    '/assets/manifest.json': MANIFEST,
+    ...files,
+  };
+  return {
+    platform: 'linux',
+    architecture: 'x64',
+    nodeVersion: 'v24.1.0',
+    uid: 1000,
+    user: 'ann',
+    runBase: '/run/user/1000/ya-vm',
+    disks: '/var/tmp',
+    cache: '/home/ann/.cache/ya-vm',
+    assets: '/assets',
+    find: (program) => `/usr/bin/${program}`,
+    output: async () => 'QEMU emulator version 7.2.11 (Debian)',
+    readText: async (path) => texts[path] ?? null,
+    access: async () => ({ exists: true, read: true, write: true }),
+    stat: async () => ({ mode: 0o700, uid: 1000, size: 1024 ** 2, isDirectory: true }),
+    fileSystem: async () => ({ free: 10 * GIB, inMemory: false }),
+    sha256: async (path) => (path.endsWith('vmlinux') ? 'aa' : 'bb'),
+    acceleration: async () => ({ usable: true, reason: '' }),
+    ...change,
+  };
+}
+
+async function find(name: string, asked: Probes) {
+  const row = CHECKS.find((each) => each.name === name);
+  if (!row) throw new Error(`no check '${name}'`);
+  return await row.check(asked);
+}
+
+t.test('a host on which all is well: exit code 0, a line a check', async (t) => {
+  const context = testContext();
+  t.equal(await doctor(context, {}, probes()), EXIT.ok);
+  const lines = context.out().trimEnd().split('\n');
+  t.equal(lines.filter((line) => line.startsWith('✔ ')).length, CHECKS.length);
+  t.equal(lines.at(-1), 'All is well.');
+});
+
+const cases: [string, string, Probes, Status, RegExp, RegExp][] = [
+  ['another machine', 'machine', probes({ architecture: 'arm64' }), 'fail', /arm64/, /x86-64/],
+  [
+    'an old Node',
+    'node',
+    probes({ nodeVersion: 'v20.11.0' }),
+    'fail',
+    /v20\.11\.0, older than 22\.18/,
+    /make build/,
+  ],
+  [
+    'QEMU that does not run',
+    'qemu',
+    probes({ output: async () => null }),
+    'fail',
+    /does not run/,
+    /--reinstall/,
+  ],
+  [
+    'an old QEMU',
+    'qemu',
+    probes({ output: async () => 'version 5.2.0' }),
+    'fail',
+    /5\.2\.0, older than 7\.2/,
+    /Debian 12/,
+  ],
+  [
+    '/dev/kvm that the user may not open',
+    '/dev/kvm',
+    probes({ access: async () => ({ exists: true, read: false, write: false }) }),
+    'warn',
+    /ann may not open/,
+    /^sudo usermod -aG kvm ann/,
+  ],
+  [
+    'a module that is not loaded (Intel)',
+    '/dev/kvm',
+    probes(
+      { access: async () => ({ exists: false, read: false, write: false }) },
+      { '/proc/cpuinfo': 'flags\t: fpu vmx sse\n' },
+    ),
+    'warn',
+    /not there, but the CPU can/,
+    /^sudo modprobe kvm_intel$/,
+  ],
+  [
+    'a module that is not loaded (AMD)',
+    '/dev/kvm',
+    probes(
+      { access: async () => ({ exists: false, read: false, write: false }) },
+      { '/proc/cpuinfo': 'flags\t: svm\n' },
+    ),
+    'warn',
+    /not there/,
+    /^sudo modprobe kvm_amd$/,
+  ],
+  [
+    'a CPU without virtualization',
+    '/dev/kvm',
+    probes({ access: async () => ({ exists: false, read: false, write: false }) }),
+    'warn',
+    /no virtualization/,
+    /firmware/,
+  ],
+  [
+    'KVM that opens and does not work',
+    'acceleration',
+    probes({ acceleration: async () => ({ usable: false, reason: 'a guest did not start within 4 s' }) }),
+    'warn',
+    /TCG.*did not start within 4 s/,
+    /Emulation/,
+  ],
+  [
+    'no assets',
+    'kernel and initramfs',
+    probes({ assets: '/none' }),
+    'fail',
+    /no manifest\.json in \/none/,
+    /^make build$/,
+  ],
+  [
+    'a damaged manifest',
+    'kernel and initramfs',
+    probes({}, { '/assets/manifest.json': '{"vmlinux":{}}' }),
+    'fail',
+    /manifest\.json is damaged/,
+    /make build/,
+  ],
+  [
+    'a manifest that is no JSON',
+    'kernel and initramfs',
+    probes({}, { '/assets/manifest.json': '{' }),
+    'fail',
+    /damaged/,
+    /make build/,
+  ],
+  [
+    'a kernel that was replaced',
+    'kernel and initramfs',
+    probes({ sha256: async () => 'cc' }),
+    'fail',
+    /vmlinux is not the one/,
+    /make build/,
+  ],
+  [
+    'an initramfs that is gone',
+    'kernel and initramfs',
+    probes({ sha256: async (path) => (path.endsWith('vmlinux') ? 'aa' : null) }),
+    'fail',
+    /initramfs\.cpio\.zst is missing/,
+    /make build/,
+  ],
+  [
+    'no demo image',
+    'demo image',
+    probes({ stat: async () => null }),
+    'warn',
+    /demo\.gvmi is missing/,
+    /make build/,
+  ],
+  [
+    'little memory',
+    'memory',
+    probes({}, { '/proc/meminfo': 'MemAvailable: 500000 kB\n' }),
+    'warn',
+    /488 MiB available/,
+    /--memory 128M/,
+  ],
+  [
+    'no memory',
+    'memory',
+    probes({}, { '/proc/meminfo': 'MemAvailable: 100000 kB\n' }),
+    'fail',
+    /97\.7 MiB/,
+    /End something/,
+  ],
+  [
+    'a memory limit of a cgroup above ours',
+    'memory',
+    probes(
+      {},
+      {
+        '/proc/self/cgroup': '0::/a/b\n',
+        '/sys/fs/cgroup/a/b/memory.max': 'max\n',
+        '/sys/fs/cgroup/a/b/memory.current': '1\n',
+        '/sys/fs/cgroup/a/memory.max': '536870912\n',
+        '/sys/fs/cgroup/a/memory.current': '268435456\n',
+      },
+    ),
+    'warn',
+    /256 MiB available \(this process's cgroup limits it\)/,
+    /limit of the container/,
+  ],
+  [
+    'a run folder whose path is too long for sockets',
+    'run folder',
+    probes({ runBase: `/${'x'.repeat(90)}` }),
+    'fail',
+    /too long for the path of a socket/,
+    /XDG_RUNTIME_DIR/,
+  ],
+  [
+    'a run folder that others may enter',
+    'run folder',
+    probes({ stat: async () => ({ mode: 0o755, uid: 1000, size: 0, isDirectory: true }) }),
+    'fail',
+    /not a private folder of ann/,
+    /^chmod 700 \/run/,
+  ],
+  [
+    'a run folder of somebody else',
+    'run folder',
+    probes({ stat: async () => ({ mode: 0o700, uid: 7, size: 0, isDirectory: true }) }),
+    'fail',
+    /not a private folder/,
+    /^sudo rm -rf/,
+  ],
+  [
+    'a folder that cannot be written',
+    'cache folder',
+    probes({ access: async () => ({ exists: true, read: true, write: false }) }),
+    'fail',
+    /may not write there/,
+    /^sudo chown ann/,
+  ],
+  [
+    'a full disk',
+    'cache folder',
+    probes({ fileSystem: async () => ({ free: 100 * 1024 ** 2, inMemory: false }) }),
+    'warn',
+    /100 MiB free/,
+    /^df -h/,
+  ],
+  [
+    'a folder for disks that is memory',
+    'disk folder',
+    probes({ fileSystem: async () => ({ free: 4 * GIB, inMemory: true }) }),
+    'warn',
+    /4 GiB free .*but it is memory/,
+    /YAVM_DISK_DIR/,
+  ],
+];
+
+for (const [name, check, asked, status, detail, fix] of cases) {
+  t.test(`${name} is found, with what to do`, async (t) => {
+    const finding = await find(check, asked);
+    t.equal(finding.status, status);
+    t.match(finding.detail, detail);
+    t.match(finding.fix, fix);
+  });
+}
+
+t.test('a missing program fails the whole, with the command that installs it', async (t) => {
+  const context = testContext();
+  const missing = probes({
+    find: (program) => {
+      throw new YavmError('YAVM_E_QEMU_MISSING', `${program} is not installed`, {
+        hint: 'sudo apt-get install x',
+      });
+    },
+  });
+  t.equal(await doctor(context, {}, missing), EXIT.unhealthy);
+  t.match(context.out(), /✘ qemu +qemu-system-x86_64 is not installed\n +→ sudo apt-get install x\n/);
+  t.match(context.out(), /cannot run VMs here yet: 2 of 12 checks failed\.\n$/);
+});
+
+t.test('warnings leave the exit code 0', async (t) => {
+  const context = testContext();
+  const slow = probes({ acceleration: async () => ({ usable: false, reason: 'no' }) });
+  t.equal(await doctor(context, {}, slow), EXIT.ok);
+  t.match(context.out(), /with 1 warning\.\n$/);
+});
+
+t.test('a check that breaks is a finding, and the others still run', async (t) => {
+  const context = testContext();
+  const broken = probes({ acceleration: () => Promise.reject(new TypeError('x is undefined')) });
+  t.equal(await doctor(context, { json: true }, broken), EXIT.unhealthy);
+  const { ok, checks } = JSON.parse(context.out());
+  t.equal(ok, false);
+  t.equal(checks.length, CHECKS.length);
+  t.match(
+    checks.find((check: { name: string }) => check.name === 'acceleration'),
+    {
+      status: 'fail',
+      detail: 'the check itself failed: x is undefined',
+    },
+  );
+});
+
+t.test('versions are compared by their first numbers', async (t) => {
+  for (const version of ['7.2', '7.10.1', '8.0.0', 'v7.2.0'])
+    t.equal(atLeast(version, [7, 2]), true, version);
+  for (const version of ['7.1.9', '6.9', '7', 'nonsense']) t.equal(atLeast(version, [7, 2]), false, version);
+});
+
+t.test('the real probes answer for this machine', async (t) => {
+  const real = hostProbes({ PATH: '/usr/bin:/bin' });
+  t.match(await real.readText('/proc/meminfo'), /MemAvailable/);
+  t.equal(await real.readText('/nowhere'), null);
+  t.same(await real.access('/nowhere'), { exists: false, read: false, write: false });
+  t.match(await real.stat('/tmp'), { isDirectory: true });
+  t.equal(await real.stat('/nowhere'), null);
+  const system = await real.fileSystem('/nowhere/at/all');
+  t.ok(system && system.free > 0, 'of the nearest folder that exists');
+  t.equal(await real.output('/nowhere', []), null);
+  t.equal(await real.output('/bin/echo', ['a']), 'a\n');
+  t.equal(await real.sha256('/dev/null'), 'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855');
+  t.equal(await real.sha256('/nowhere'), null);
+});
