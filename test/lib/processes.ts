@@ -1,0 +1,41 @@
+/** Looks at other processes of this machine, through /proc. */
+import { readdirSync, readFileSync } from 'node:fs';
+import { sleep } from '../../host/lib/deadline.ts';
+
+/** Arguments of a process; empty for one that is gone (or a zombie). */
+export function argumentsOf(pid: number): string[] {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0').slice(0, -1);
+  } catch {
+    return [];
+  }
+}
+
+/** Pids of the QEMUs of the VMs named; a QEMU of ya-vm has its VM's id in its name. */
+export function findQemu(ids: readonly string[]): number[] {
+  const names = new Set(ids.map((id) => `guest=ya-vm-${id}`));
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number)
+    .filter((pid) => argumentsOf(pid).some((word) => names.has(word)));
+}
+
+/** The values of a line of /proc/PID/status (`Uid`, `Groups`), as words. @throws for a process that is gone */
+export function statusOf(pid: number, name: string): string[] {
+  const text = readFileSync(`/proc/${pid}/status`, 'utf8');
+  const line = text.split('\n').find((each) => each.startsWith(`${name}:`)) ?? '';
+  return line
+    .slice(name.length + 1)
+    .trim()
+    .split(/\s+/);
+}
+
+/** Waits until `gone` says so, looking every 10 ms. @returns milliseconds that it took, or null at the deadline. */
+export async function waitUntil(gone: () => boolean, deadline: number): Promise<number | null> {
+  const began = performance.now();
+  while (!gone()) {
+    if (performance.now() - began >= deadline) return null;
+    await sleep(10);
+  }
+  return performance.now() - began;
+}
