@@ -34,7 +34,7 @@ export async function probeKvm({ assets: folder, boot, log, env }: KvmProbe): Pr
     if (known) return known;
     if (!boot) return { usable: false, reason: 'not tried yet: no VM was started, and --no-boot was given' };
     const native = loadNative();
-    return await kvmVerdict({ assets, native, cache, cacheFolder: caches, logger: log, cpuModel: 'max' });
+    return await kvmVerdict({ assets, native, cache, cacheFolder: caches, logger: log });
   } catch (error) {
     if (isYavmError(error)) return { usable: false, reason: error.message };
     return { usable: false, reason: toError(error).message };
