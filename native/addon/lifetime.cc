@@ -2,10 +2,13 @@
 
 #include <napi.h>
 
+#include <set>
 #include <vector>
 
 #include "callback.h"
 #include "loop.h"
+#include "stream_table.h"
+#include "watch.h"
 
 namespace yavm {
 namespace {
@@ -57,6 +60,16 @@ void FreeBuried() {
       delete subject;
     }
   }
+}
+
+void EndThread() {
+  CloseAllStreams();
+  CloseAllWatches();
+  std::set<Subject*> all(lists.announced.begin(), lists.announced.end());
+  all.insert(lists.buried.begin(), lists.buried.end());
+  lists.announced.clear();
+  lists.buried.clear();
+  for (Subject* subject : all) delete subject;
 }
 
 Entry::Entry(From from) : from_(from) {

@@ -18,6 +18,7 @@ class Subject {
   friend void Bury(Subject* subject);
   friend void DeliverAnnounced();
   friend void FreeBuried();
+  friend void EndThread();
   bool announced_ = false;
   bool buried_ = false;
 };
@@ -27,6 +28,9 @@ void Announce(Subject* subject);
 
 // Deletes the subject as soon as no code of ours is on the stack and nothing announced is outstanding.
 void Bury(Subject* subject);
+
+// This thread's environment ends: closes every channel and watch of it, without a callback, and frees all.
+void EndThread();
 
 // Brackets every entry into this part of the addon, from JavaScript or from the event loop.
 class Entry {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "callback.h"
+#include "lifetime.h"
 #include "loop.h"
 
 namespace {
@@ -58,6 +59,7 @@ void OnFixedClosed(uv_handle_t*) { HandleClosed(); }
 // Node ends this thread's environment: no call of ours may come afterwards, and a worker's loop must be left empty.
 void OnCleanup(napi_async_cleanup_hook_handle, void*) {
   loop.stopping = true;
+  yavm::EndThread();
   for (size_t fd = 0; fd < loop.watches.size(); fd++) yavm_loop_unwatch(static_cast<int>(fd));
   loop.deferred.clear();
   uv_close(reinterpret_cast<uv_handle_t*>(&loop.idle), OnFixedClosed);

@@ -10,6 +10,7 @@
 #include "lifetime.h"
 #include "loop.h"
 #include "value.h"
+#include "watch.h"
 
 namespace yavm {
 namespace {
@@ -40,6 +41,10 @@ void Forget(int fd) {
 }
 
 }  // namespace
+
+void CloseAllWatches() {
+  while (!watchers.empty()) Forget(watchers.begin()->first);
+}
 
 Napi::Value Watch(const Napi::CallbackInfo& info) {
   Entry entry(Entry::From::kJavaScript);

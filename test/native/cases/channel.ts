@@ -64,9 +64,10 @@ export const channelCases: Case[] = [
       await until('first', () => frames.length === 1);
       peer.send(FrameType.message, 2, bytes('other'));
       await until('second', () => frames.length === 2);
-      assert.equal(text(frames[0]?.payload as Uint8Array), 'first', 'unchanged');
-      (frames[0]?.payload as Uint8Array).fill(0);
-      assert.equal(text(frames[1]?.payload as Uint8Array), 'other', 'not shared');
+      const [first, second] = frames.map((frame) => frame.payload) as [Uint8Array, Uint8Array];
+      assert.equal(text(first), 'first', 'unchanged');
+      first.fill(0);
+      assert.equal(text(second), 'other', 'not shared');
       close();
     },
   },
