@@ -19,6 +19,8 @@ import type { AccelChoice, BootAssets } from './types.ts';
 
 /** A guest is up within a second under a KVM that works. */
 const PROBE_DEADLINE = 4000;
+/** A guest that did not start may have been slowed down by other load: that verdict is not kept for ever. */
+const SILENCE_KEPT = 6 * 3_600_000;
 /** For the probe of another start to finish. */
 const LOCK_WAIT = PROBE_DEADLINE + 2000;
 const PROBE_MEMORY_MIB = 192;
@@ -46,6 +48,8 @@ export interface ProbeOptions {
   logger: Logger;
   /** Only this model, instead of what works. */
   cpuModel?: string;
+  /** Do not believe an earlier verdict that KVM does not work. */
+  again?: boolean;
   signal?: AbortSignal;
 }
 
@@ -56,7 +60,7 @@ export interface ProbeOptions {
 export async function chooseAccelerator(choice: AccelChoice, options: ProbeOptions): Promise<Accelerator> {
   const tcg: Accelerator = { accel: 'tcg', cpuModel: options.cpuModel ?? TCG_CPU };
   if (choice === 'tcg') return tcg;
-  const verdict = await kvmVerdict(options);
+  const verdict = await kvmVerdict({ ...options, again: choice === 'kvm' });
   if (verdict.usable) return { accel: 'kvm', cpuModel: verdict.cpuModel ?? (KVM_CPUS[0] as string) };
   if (choice === 'auto') {
     options.logger.debug({ reason: verdict.reason }, 'no KVM: the VM is emulated');
@@ -71,15 +75,17 @@ export async function chooseAccelerator(choice: AccelChoice, options: ProbeOptio
 export async function kvmVerdict(options: ProbeOptions): Promise<KvmVerdict> {
   const obstacle = kvmObstacle();
   if (obstacle !== null) return { usable: false, reason: obstacle };
-  const { cache, signal } = options;
+  const { cache, again, signal } = options;
   const key = kvmKey(findProgram('qemu-system-x86_64'), options.assets, options.cpuModel);
   const known = cache.kvm(key);
-  if (known) return known;
+  if (known && (known.usable || !again)) return known;
   const release = await lock(options);
   try {
+    // Another start may have found out while this one waited.
     const learnt = cache.kvm(key);
-    if (learnt) return learnt;
-    const verdict = await probe(options);
+    if (learnt && (learnt.usable || !again)) return learnt;
+    const models = options.cpuModel ? [options.cpuModel] : KVM_CPUS;
+    const verdict = await tryModels(models, (model) => bootProbe(options, model));
     signal?.throwIfAborted();
     cache.setKvm(key, verdict);
     return verdict;
@@ -104,29 +110,34 @@ export function kvmObstacle(user: ProcessUser | null = qemuUser()): string | nul
   }
 }
 
-/** Tries the CPU models until a guest starts. One that does not start and does not end either is tried no further. */
-async function probe(options: ProbeOptions): Promise<KvmVerdict> {
-  let verdict: KvmVerdict = { usable: false, reason: 'not tried' };
-  for (const cpuModel of options.cpuModel ? [options.cpuModel] : KVM_CPUS) {
-    options.logger.debug({ cpuModel }, 'trying KVM');
-    const outcome = await bootProbe(options, cpuModel);
+/** What became of a guest: it said hello; it did not, and did not end either; or QEMU ended, having said this. */
+export type ProbeOutcome = 'started' | 'silent' | { said: string };
+
+/** Tries CPU models until a guest starts. After one that hangs nothing more is tried: each would cost the deadline. */
+export async function tryModels(
+  models: readonly string[],
+  boot: (cpuModel: string) => Promise<ProbeOutcome>,
+  now: number = Date.now(),
+): Promise<KvmVerdict> {
+  let reason = 'no CPU model to try';
+  for (const cpuModel of models) {
+    const outcome = await boot(cpuModel);
     if (outcome === 'started') return { usable: true, reason: '', cpuModel };
     if (outcome === 'silent') {
-      return {
-        usable: false,
-        reason: `a guest does not start within ${PROBE_DEADLINE / 1000} s (-cpu ${cpuModel})`,
-      };
+      reason = `a guest does not start within ${PROBE_DEADLINE / 1000} s (-cpu ${cpuModel})`;
+      return { usable: false, reason, until: now + SILENCE_KEPT };
     }
-    verdict = { usable: false, reason: `QEMU ended (-cpu ${cpuModel}): ${outcome.said || 'no message'}` };
+    reason = `QEMU ended (-cpu ${cpuModel}): ${outcome.said || 'no message'}`;
   }
-  return verdict;
+  return { usable: false, reason };
 }
 
 /** Boots a guest under KVM until it says hello, or the deadline. */
 async function bootProbe(
   { assets, native, logger, signal }: ProbeOptions,
   cpuModel: string,
-): Promise<'started' | 'silent' | { said: string }> {
+): Promise<ProbeOutcome> {
+  logger.debug({ cpuModel }, 'trying KVM');
   const qemu = launchQemu(
     {
       name: 'ya-vm-probe',

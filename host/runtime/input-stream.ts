@@ -1,6 +1,6 @@
 /** A stream to the guest, as a Node Writable: it sends as much as the guest gave credit for, and waits for more. */
 import { Writable } from 'node:stream';
-import { FrameType, MAX_DATA_PAYLOAD, STREAM_WINDOW } from '../../guest/protocol/frames.ts';
+import { FrameType, MAX_DATA_PAYLOAD } from '../../guest/protocol/frames.ts';
 import type { FramePort } from './frame-port.ts';
 
 /** Credit that a guest can sensibly have given; more is an attempt to make us queue. */
@@ -11,17 +11,22 @@ type Callback = (error?: Error | null) => void;
 export class InputStream extends Writable {
   readonly id: number;
   readonly #port: FramePort;
-  #credit = STREAM_WINDOW;
+  #credit: number;
+  /** Whether the receiver is there. Before its first credit not even an end may be sent: it would find nobody. */
+  #open: boolean;
   #sent = 0;
   /** Nobody reads any more: what is still written is dropped, as a shell drops it for a program that has ended. */
   #closed = false;
-  /** The write that waits for credit. */
+  /** The write or end that waits for credit. */
   #waiting: (() => void) | null = null;
 
-  constructor(id: number, port: FramePort) {
+  /** `credit`: bytes that the receiver is known to take; none while it has yet to announce itself by its first credit. */
+  constructor(id: number, port: FramePort, credit = 0) {
     super({ highWaterMark: 64 * 1024, decodeStrings: true });
     this.id = id;
     this.#port = port;
+    this.#credit = credit;
+    this.#open = credit > 0;
     // Failures reach who waits for the command or transfer; without a listener of its own this one must not crash us.
     this.on('error', () => {});
   }
@@ -38,6 +43,7 @@ export class InputStream extends Writable {
 
   /** The guest takes so many bytes more. @throws {Error} when that is beyond all sense. */
   grant(bytes: number): void {
+    this.#open = true;
     this.#credit += bytes;
     if (this.#credit > MAX_CREDIT) throw new Error(`stream ${this.id}: credit of ${this.#credit} bytes`);
     const waiting = this.#waiting;
@@ -56,8 +62,10 @@ export class InputStream extends Writable {
   /** The stream broke off. */
   fail(error: Error): void {
     this.#closed = true;
+    const waiting = this.#waiting;
     this.#waiting = null;
     this.destroy(error);
+    waiting?.();
   }
 
   override _write(chunk: Buffer, _encoding: BufferEncoding, callback: Callback): void {
@@ -65,16 +73,27 @@ export class InputStream extends Writable {
   }
 
   override _final(callback: Callback): void {
-    if (!this.#closed) this.#port.send(FrameType.end, this.id, new Uint8Array(0));
-    callback();
+    this.#sendEnd(callback);
   }
 
   /** Destroyed without end(): the guest's reader must not wait for ever. */
   override _destroy(error: Error | null, callback: Callback): void {
-    if (!this.#closed && !this.writableFinished) this.#port.send(FrameType.end, this.id, new Uint8Array(0));
-    this.#closed = true;
+    const done = () => {
+      this.#closed = true;
+      callback(error);
+    };
     this.#waiting = null;
-    callback(error);
+    if (this.writableFinished) done();
+    else this.#sendEnd(done);
+  }
+
+  #sendEnd(callback: Callback): void {
+    if (!this.#closed && !this.#open) {
+      this.#waiting = () => this.#sendEnd(callback);
+      return;
+    }
+    if (!this.#closed) this.#port.send(FrameType.end, this.id, new Uint8Array(0));
+    callback();
   }
 
   #sendFrom(chunk: Buffer, offset: number, callback: Callback): void {

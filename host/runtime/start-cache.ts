@@ -15,6 +15,8 @@ export interface KvmVerdict {
   reason: string;
   /** QEMU's -cpu with which it works. */
   cpuModel?: string;
+  /** Milliseconds since the epoch from which on it is to be found out anew; without it, never. */
+  until?: number;
 }
 
 interface CacheContent {
@@ -37,8 +39,9 @@ export class StartCache {
     this.#folder = folder;
   }
 
-  kvm(key: string): KvmVerdict | undefined {
-    return this.#read().kvm[key];
+  kvm(key: string, now: number = Date.now()): KvmVerdict | undefined {
+    const verdict = this.#read().kvm[key];
+    return verdict?.until !== undefined && verdict.until < now ? undefined : verdict;
   }
 
   setKvm(key: string, verdict: KvmVerdict): void {
@@ -101,10 +104,11 @@ function decode(value: unknown): CacheContent {
   const content = empty();
   const { kvm, boots } = (value ?? {}) as Record<string, unknown>;
   for (const [key, verdict] of Object.entries((kvm ?? {}) as Record<string, unknown>)) {
-    const { usable, reason, cpuModel } = (verdict ?? {}) as Record<string, unknown>;
+    const { usable, reason, cpuModel, until } = (verdict ?? {}) as Record<string, unknown>;
     if (typeof usable !== 'boolean' || typeof reason !== 'string') continue;
     content.kvm[key] = { usable, reason };
     if (typeof cpuModel === 'string') content.kvm[key].cpuModel = cpuModel;
+    if (typeof until === 'number') content.kvm[key].until = until;
   }
   for (const [key, time] of Object.entries((boots ?? {}) as Record<string, unknown>)) {
     if (typeof time === 'number' && time > 0 && time < 1e7) content.boots[key] = time;

@@ -1,4 +1,5 @@
 /** Any bytes from the guest on any of the three ports: the named error or nothing; no crash, hang or growth. */
+import { setTimeout as delay } from 'node:timers/promises';
 import t from 'tap';
 import { encodeMessage } from '../../guest/protocol/codec.ts';
 import { encodeCredit, encodeFrame, FrameType, STREAM_WINDOW } from '../../guest/protocol/frames.ts';
@@ -114,7 +115,11 @@ t.test('floods: notifications end the session, log lines are slowed', async (t) 
   );
   logging.guest.log.write(Buffer.concat(Array(8000).fill(line)));
   await logging.client.request({ op: 'log-level', level: 'info' });
-  t.ok(logging.guest.log.writableLength > 1_000_000, 'most of it waits in the guest');
+  const waiting = logging.guest.log.writableLength;
+  t.ok(waiting > 1_000_000, 'most of it waits in the guest');
+  const deadline = Date.now() + 10_000;
+  while (logging.guest.log.writableLength === waiting && Date.now() < deadline) await delay(50);
+  t.ok(logging.guest.log.writableLength < waiting, 'and is read later');
   t.strictSame(logging.ends, []);
 });
 

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
 import { requests } from '../../guest/protocol/validate.ts';
+import { type ProbeOutcome, tryModels } from '../../host/runtime/accelerator.ts';
 import { kvmGroups, mayOpen, parseNobody, qemuUser } from '../../host/runtime/privileges.ts';
 import { findProgram } from '../../host/runtime/programs.ts';
 import { StartCache } from '../../host/runtime/start-cache.ts';
@@ -72,6 +73,27 @@ t.test('boot deadlines: ten times the last boot, within bounds', async (t) => {
   for (const [args, expected] of cases) t.equal(bootDeadline(...args), expected, args.join(' '));
 });
 
+t.test('KVM: the first CPU model with which a guest starts; one that hangs ends the search', async (t) => {
+  const cases: [ProbeOutcome[], object, number][] = [
+    [['started'], { usable: true, cpuModel: 'a' }, 1],
+    [[{ said: 'MSR' }, 'started'], { usable: true, cpuModel: 'b' }, 2],
+    [
+      [{ said: 'MSR' }, 'silent'],
+      { usable: false, reason: /not start within 4 s \(-cpu b\)/, until: 21_600_001 },
+      2,
+    ],
+    [['silent'], { usable: false, until: 21_600_001 }, 1],
+    [[{ said: '1' }, { said: '2' }, { said: '' }], { usable: false, reason: /-cpu c\): no message/ }, 3],
+  ];
+  for (const [outcomes, verdict, tries] of cases) {
+    const tried: string[] = [];
+    const boot = async (model: string) => outcomes[tried.push(model) - 1] as ProbeOutcome;
+    t.match(await tryModels(['a', 'b', 'c'], boot, 1), verdict);
+    t.equal(tried.length, tries);
+  }
+  t.notOk('until' in (await tryModels(['a'], async () => ({ said: 'x' }))), 'what QEMU says is final');
+});
+
 t.test('whom QEMU runs as', async (t) => {
   t.equal(qemuUser(1000), null, 'an ordinary user: as we are');
   t.not(qemuUser(0)?.uid, 0, 'root: somebody else');
@@ -126,6 +148,10 @@ t.test('what a start has taught is kept, bounded, and survives damage', async (t
   cache.setKvm('b', { usable: false, reason: 'no' });
   t.strictSame(new StartCache(folder).kvm('a'), { usable: true, reason: '', cpuModel: 'kvm64' });
   t.strictSame(cache.kvm('b'), { usable: false, reason: 'no' });
+
+  cache.setKvm('c', { usable: false, reason: 'slow', until: 5000 });
+  t.match(cache.kvm('c', 4000), { reason: 'slow' });
+  t.equal(cache.kvm('c', 6000), undefined, 'to be found out anew');
 
   cache.addBoot('k', 1000);
   t.equal(cache.bootTime('k'), 1000);
