@@ -7,7 +7,7 @@ import { STREAM_WINDOW } from '../../guest/protocol/frames.ts';
 import { deferred } from '../lib/deferred.ts';
 import { YavmError } from '../lib/errors.ts';
 
-/** Takes bytes; they are valid until it returns, or until the promise that it returns resolves. */
+/** Takes bytes; they are valid until it returns, or, when it returns a Promise, until that resolves. */
 export type Sink = (bytes: Uint8Array) => void | Promise<void>;
 
 /** Credit is returned in portions: a frame for each small read would cost more than the data. */
@@ -213,7 +213,8 @@ export class OutputStream {
       this.#busy = true;
       try {
         const taking = sink(view);
-        if (taking) {
+        // Not any value: a sink may return what `write` returns.
+        if (taking instanceof Promise) {
           taking.then(
             () => {
               this.#handedOver(view.length);

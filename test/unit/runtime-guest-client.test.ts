@@ -226,6 +226,21 @@ t.test('a sink that fails leaves the stream standing; the result still comes', a
   t.match(await command.result, { complete: true });
 });
 
+t.test('a sink may return anything; only promises are waited for', async (t) => {
+  const { client, guest } = await startSession(t);
+  const seen: Buffer[] = [];
+  const command = await client.run(commandSpec({ stderr: 'discard' }), {
+    // What an arrow function around `stream.write` returns.
+    stdout: (bytes) => seen.push(Buffer.from(bytes)) > 0,
+  });
+  const request = await guest.requested('run');
+  const stream = (request.stdout as { stream: number }).stream;
+  for (const text of ['one ', 'two ', 'three']) await guest.output(stream, Buffer.from(text));
+  guest.exit(request.id, { totals: { stdout: 13 } });
+  await command.result;
+  t.equal(Buffer.concat(seen).toString(), 'one two three');
+});
+
 t.test('stdin obeys the credit of the guest', async (t) => {
   const { client, guest } = await startSession(t);
   const command = await client.run(commandSpec({ stdin: true }));
