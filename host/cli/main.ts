@@ -1,4 +1,8 @@
 /** `ya-vm`: the process around a command line. */
+import { sleep } from '../lib/deadline.ts';
+import { writeAll } from './context.ts';
+import { printError } from './error-line.ts';
+import { EXIT } from './exit.ts';
 import { runProgram } from './program.ts';
 import { restoreTerminals } from './terminal.ts';
 
@@ -8,12 +12,21 @@ for (const stream of [process.stdout, process.stderr]) stream.on('error', () => 
 
 process.on('exit', restoreTerminals);
 
-const code = await runProgram(process.argv.slice(2), {
-  stdin: process.stdin,
-  stdout: process.stdout,
-  stderr: process.stderr,
-  env: process.env,
+// A bug in something that nobody waits for. The VM ends with this process: the kernel kills QEMU.
+process.on('uncaughtException', async (error) => {
+  restoreTerminals();
+  await printError(
+    error,
+    process,
+    process.argv.some((word) => /^(--log-level=)?(debug|trace)$/.test(word)),
+  );
+  process.exit(EXIT.failure);
 });
 
-// An open stdin or a socket that takes its time must not hold the exit code back.
+const code = await runProgram(process.argv.slice(2), process);
+
+// What was written is handed on before the end, unless its reader stands still. An open stdin, or a socket that takes
+// its time, must not hold the exit code back.
+const written = Promise.all([writeAll(process.stdout, ''), writeAll(process.stderr, '')]);
+await Promise.race([written, sleep(1000)]);
 process.exit(code);

@@ -85,8 +85,8 @@ async function buildProgram(
   for (const each of table) {
     const command = program.command(each.name).description(each.summary).helpCommand(false);
     if (each !== row) continue;
-    addLogOptions(command);
     await (await each.load()).define(command, act);
+    addLogOptions(command);
   }
   return program;
 }

@@ -39,7 +39,10 @@ Examples:
   ya-vm run --timeout 30s --json -- ./job 2>&1 >/dev/null | tail -n 1 | jq .result.cpu`;
 
 export function define(command: Command, act: Act): void {
-  command.argument('[command...]', 'command and its arguments, best after --').passThroughOptions();
+  command
+    .usage('[options] [--] [command…]')
+    .argument('[command...]', 'command and its arguments')
+    .passThroughOptions();
   command
     .option('-i, --stdin', 'pass standard input on; without it the command reads /dev/null')
     .option('-t, --tty', 'give the command a terminal; needs one here. Implies -i')

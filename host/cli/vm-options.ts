@@ -1,7 +1,7 @@
 /** The options that `run` and `shell` share: which VM, from which images, and with what environment. */
 import { readFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import { YavmError } from '../lib/errors.ts';
 import { assetsFolder } from '../lib/paths.ts';
 import { parseSize } from '../lib/size.ts';
@@ -39,7 +39,7 @@ export function addVmOptions(command: Command): void {
   command
     .option(
       '--image <file>',
-      'image (.gvmi or squashfs); repeat it for layers, the topmost first',
+      'image, .gvmi or squashfs (default: the demo image); repeat it for layers, the topmost first',
       collect(String),
     )
     .option(
@@ -59,9 +59,9 @@ export function addVmOptions(command: Command): void {
       'limit of the command, as nofile=1024:4096; may be repeated',
       collect(forOption('--rlimit', parseRlimit)),
     )
-    .option('-m, --memory <size>', 'memory of the VM', forOption('--memory', parseMemory), DEFAULT_MEMORY_MIB)
+    .addOption(memoryOption())
     .option('--cpus <n>', 'virtual CPUs', forOption('--cpus', parseCpus), 1)
-    .option('--storage <size>', 'size of the root disk', forOption('--storage', parseStorage))
+    .option('--storage <size>', 'size of the root disk (default: 2G)', forOption('--storage', parseStorage))
     .option(
       '--ram-root <size>',
       'keep what is written to / in memory instead of on a disk',
@@ -84,6 +84,13 @@ export function addVmOptions(command: Command): void {
     .option('--initramfs <file>', 'boot this initramfs; manifest.json is taken from its folder')
     .option('--name <title>', "what 'ya-vm ps' shows (default: image and command)")
     .option('--no-progress', 'do not show the phases of the start on a terminal');
+}
+
+function memoryOption(): Option {
+  const option = new Option('-m, --memory <size>', 'memory of the VM');
+  return option
+    .argParser(forOption('--memory', parseMemory))
+    .default(DEFAULT_MEMORY_MIB, `${DEFAULT_MEMORY_MIB}M`);
 }
 
 /** The options as read. */
