@@ -26,18 +26,3 @@ export function parseRollup(text: string): Memory {
   const dirty = field('Private_Dirty');
   return { rss: field('Rss'), pss: field('Pss'), private: clean + dirty, clean, dirty };
 }
-
-/** The largest of each figure, sampled every `interval` milliseconds until `done` settles. */
-export async function peakMemory(pid: number, interval: number, done: Promise<unknown>): Promise<Memory> {
-  const peak = memoryOf(pid);
-  const timer = setInterval(() => {
-    const now = memoryOf(pid);
-    for (const key of Object.keys(peak) as (keyof Memory)[]) peak[key] = Math.max(peak[key], now[key]);
-  }, interval);
-  try {
-    await done;
-  } finally {
-    clearInterval(timer);
-  }
-  return peak;
-}

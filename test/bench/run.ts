@@ -9,11 +9,12 @@ import { join } from 'node:path';
 import { boot } from './boot.ts';
 import { type Bench, type BenchContext, OUT } from './context.ts';
 import { type BenchResult, table } from './figure.ts';
+import { hostMemory } from './host-memory.ts';
 import { latency } from './latency.ts';
 import { sizes } from './sizes.ts';
 import { throughput } from './throughput.ts';
 
-const BENCHES: Bench[] = [sizes, boot, latency, throughput];
+const BENCHES: Bench[] = [sizes, boot, latency, throughput, hostMemory];
 
 const accel = process.env.YAVM_TEST_ACCEL === 'kvm' ? 'kvm' : 'tcg';
 const words = process.argv.slice(2);
