@@ -11,13 +11,29 @@ export function argumentsOf(pid: number): string[] {
   }
 }
 
+/** Pids of all processes. */
+function allProcesses(): number[] {
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number);
+}
+
+/** Pids of processes in whose environment `text` occurs. */
+export function findProcesses(text: string): number[] {
+  return allProcesses().filter((pid) => {
+    try {
+      return readFileSync(`/proc/${pid}/environ`, 'latin1').includes(text);
+    } catch {
+      // Gone, or somebody else's.
+      return false;
+    }
+  });
+}
+
 /** Pids of the QEMUs of the VMs named; a QEMU of ya-vm has its VM's id in its name. */
 export function findQemu(ids: readonly string[]): number[] {
   const names = new Set(ids.map((id) => `guest=ya-vm-${id}`));
-  return readdirSync('/proc')
-    .filter((name) => /^\d+$/.test(name))
-    .map(Number)
-    .filter((pid) => argumentsOf(pid).some((word) => names.has(word)));
+  return allProcesses().filter((pid) => argumentsOf(pid).some((word) => names.has(word)));
 }
 
 /** The values of a line of /proc/PID/status (`Uid`, `Groups`), as words. @throws for a process that is gone */

@@ -43,15 +43,18 @@ const PATH = 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
  * @throws {Error} when it is not built: a test that needs it has failed, it is not skipped.
  */
 export function bootAssets({ test = false } = {}): BootAssets {
-  const assets = {
-    kernel: join(OUT, 'vmlinux'),
-    initramfs: join(OUT, test ? 'initramfs-test.cpio.zst' : 'initramfs.cpio.zst'),
-    manifest: join(OUT, 'manifest.json'),
+  return {
+    kernel: builtFile('vmlinux'),
+    initramfs: builtFile(test ? 'initramfs-test.cpio.zst' : 'initramfs.cpio.zst'),
+    manifest: builtFile('manifest.json'),
   };
-  for (const file of Object.values(assets)) {
-    if (!existsSync(file)) throw new Error(`${file} is not there: build it with "make everything"`);
-  }
-  return assets;
+}
+
+/** Path of something that the build made. @throws {Error} when it is not there. */
+export function builtFile(name: string): string {
+  const file = join(OUT, name);
+  if (!existsSync(file)) throw new Error(`${file} is not there: build it with "make everything"`);
+  return file;
 }
 
 /** A specification: the demo image, one CPU, 256 MiB, a root disk of 256 MiB; `changes` replaces any of it. */
