@@ -283,8 +283,9 @@ export interface Native {
   /** Ends a source now: closes the descriptor, sends END. Unknown sources are ignored. */
   sourceStop(source: number): void;
   /**
-   * DATA frames of `stream` → `fd`, at most `window` bytes held here; CREDIT frames go back, in lumps of a quarter of the
-   * window, as `fd` takes them. END closes `fd` (for a pty master the EOF character is written instead, when `eofByte` ≥ 0,
+   * DATA frames of `stream` → `fd`, at most `window` bytes held here. A CREDIT frame of the whole window goes out at once: it
+   * tells the peer that its bytes will find the sink. More go back, in lumps of a quarter of the window, as `fd` takes bytes.
+   * END closes `fd` (for a pty master the EOF character is written instead, when `eofByte` ≥ 0,
    * and it stays open until sinkStop). When the reader is gone (EPIPE) or a write fails, `onEnd` reports it at once, and until
    * END or sinkStop later data is dropped and credited. Data beyond the window ends the channel as `protocol`. Takes `fd` over.
    */

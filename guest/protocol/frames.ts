@@ -34,7 +34,11 @@ export const MAX_CONTROL_PAYLOAD = 1024 * 1024;
 export const MAX_DATA_PAYLOAD = 256 * 1024;
 /** Largest payload on the log port, bytes. */
 export const MAX_LOG_PAYLOAD = 64 * 1024;
-/** Credit that a stream starts with, bytes: what its receiver is ready to hold. */
+/**
+ * What the receiver of a stream is ready to hold, bytes. A stream from the guest starts with this credit, because the host
+ * is ready before it asks for it. A stream to the guest starts with none: ports have no order between them, so bytes on the
+ * data port could overtake the request that names their stream. The guest's first credit says that somebody is there.
+ */
 export const STREAM_WINDOW = 256 * 1024;
 
 export interface Frame {

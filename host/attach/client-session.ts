@@ -1,7 +1,7 @@
 /** One client of attach.sock: its requests, its commands and their streams. */
 import type { Socket } from 'node:net';
 import { decodeMap, decodeRequest, encodeMessage, RequestError } from '../../guest/protocol/codec.ts';
-import { FrameType } from '../../guest/protocol/frames.ts';
+import { FrameType, STREAM_WINDOW } from '../../guest/protocol/frames.ts';
 import type {
   FilesReply,
   Notification,
@@ -239,6 +239,8 @@ export class ClientSession {
   #openIncoming(number: number): OutputStream {
     const stream = new OutputStream(number, (bytes) => this.#port.sendCredit(number, bytes));
     this.#incoming.set(number, stream);
+    // The client waits for this before it sends.
+    this.#port.sendCredit(number, STREAM_WINDOW);
     return stream;
   }
 
@@ -261,7 +263,7 @@ export class ClientSession {
   }
 
   #openOutgoing(number: number): InputStream {
-    const stream = new InputStream(number, this.#port);
+    const stream = new InputStream(number, this.#port, STREAM_WINDOW);
     this.#outgoing.set(number, stream);
     return stream;
   }

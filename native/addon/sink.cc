@@ -22,7 +22,7 @@ Sink::Sink(Channel* channel, int handle, uint32_t stream, int fd, uint32_t windo
       fd_(fd),
       window_(window),
       eof_byte_(eof_byte),
-      allowed_(window) {}
+      owed_(window) {}
 
 Sink::~Sink() {
   if (fd_ >= 0) close(fd_);

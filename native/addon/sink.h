@@ -56,9 +56,9 @@ class Sink : public Subject {
   int fd_;
   const uint32_t window_;
   const int eof_byte_;
-  // Bytes that the peer may still send; bytes taken for which it has not got credit back.
-  uint64_t allowed_;
-  uint64_t owed_ = 0;
+  // Bytes that the peer may still send; bytes that it has not got credit for: at first the whole window.
+  uint64_t allowed_ = 0;
+  uint64_t owed_;
   // Bytes of DATA, and bytes that the descriptor took: those and the EOF characters after them.
   uint64_t taken_ = 0;
   uint64_t written_ = 0;

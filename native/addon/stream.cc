@@ -199,7 +199,10 @@ Napi::Value SinkOpen(const Napi::CallbackInfo& info) {
   sink->on_end.Set(on_end);
   channel->sinks[stream] = sink;
   tables.sinks[sink->handle()] = sink;
-  return Number(args.Env(), sink->handle());
+  const int handle = sink->handle();
+  // The first credit tells the peer that its bytes will find somebody: it may be numbered by a message on another port.
+  channel->Grant(sink);
+  return Number(args.Env(), handle);
 }
 
 Napi::Value SinkStop(const Napi::CallbackInfo& info) {

@@ -165,6 +165,9 @@ export class FakeGuest {
 
   #receive(request: Request): void {
     this.requests.push(request);
+    const input =
+      request.op === 'run' ? request.stdin : request.op === 'write-files' ? request.stream : undefined;
+    if (input !== undefined) this.data.write(encodeCredit(input, STREAM_WINDOW));
     void this.answer(request, this);
     this.#wake();
   }
