@@ -2,7 +2,7 @@
 import type { Writable } from 'node:stream';
 import type { RunningCommand } from '../attach/port.ts';
 import { withDeadline } from '../lib/deadline.ts';
-import { hasErrno } from '../lib/errors.ts';
+import { hasErrno, YavmError } from '../lib/errors.ts';
 import { writeChunk } from '../lib/write.ts';
 import type { CommandResult } from '../runtime/types.ts';
 import type { Context, TerminalIn } from './context.ts';
@@ -35,7 +35,7 @@ const KILL_TIME = 5000;
 
 /**
  * Copies the streams both ways until the command has ended and all its output was written.
- * @throws Interrupted when a signal to ya-vm ends the session; whatever `command.result` rejects with.
+ * @throws {YavmError} YAVM_E_OUTPUT; Interrupted when a signal to ya-vm ends the session; whatever `command.result` rejects with.
  */
 export async function runSession(
   command: RunningCommand,
@@ -43,12 +43,13 @@ export async function runSession(
   options: SessionOptions,
 ): Promise<SessionEnd> {
   const { interrupts } = options;
-  const left = new Latch<Exclude<SessionEnd['kind'], 'exited'>>();
+  const left = new Latch<Leave>();
   const undo: (() => void)[] = [];
   try {
     interrupts.attach({ forward: (signal) => void command.signal(signal).catch(() => {}) });
-    if (command.stdout) copyOutput(command.stdout, context.stdout, () => left.set('output-closed'));
-    if (command.stderr) copyOutput(command.stderr, context.stderr, () => left.set('output-closed'));
+    const closed = (error: Error | null) => left.set(error ?? 'output-closed');
+    if (command.stdout) copyOutput(command.stdout, context.stdout, closed);
+    if (command.stderr) copyOutput(command.stderr, context.stderr, closed);
     if (options.tty) undo.push(...connectTerminal(command, context));
     if (command.stdin) {
       undo.push(() => context.stdin.destroy());
@@ -66,14 +67,18 @@ export async function runSession(
   }
 }
 
-async function settle(
-  command: RunningCommand,
-  left: Promise<Exclude<SessionEnd['kind'], 'exited'>>,
-): Promise<SessionEnd> {
+/** Why the session ends before the command does. An error: our output cannot be written. */
+type Leave = 'timed-out' | 'output-closed' | 'detached' | Error;
+
+async function settle(command: RunningCommand, left: Promise<Leave>): Promise<SessionEnd> {
   const first = await Promise.race([command.result, left]);
-  if (typeof first !== 'string') return { kind: 'exited', result: first };
+  if (typeof first !== 'string' && !(first instanceof Error)) return { kind: 'exited', result: first };
   if (first === 'detached') return { kind: 'detached' };
-  return { kind: first, result: await kill(command) };
+  const result = await kill(command);
+  if (!(first instanceof Error)) return { kind: first, result };
+  throw new YavmError('YAVM_E_OUTPUT', "the command's output cannot be written, and it was killed", {
+    cause: first,
+  });
 }
 
 /**
@@ -107,7 +112,7 @@ async function feed(
   try {
     for await (const chunk of from as AsyncIterable<Uint8Array>) {
       const { pass, found } = scanner ? scanner.scan(chunk) : { pass: chunk, found: false };
-      if (pass.byteLength > 0 && !(await writeChunk(to, pass))) return;
+      if (pass.byteLength > 0 && (await writeChunk(to, pass))) return;
       if (found) return onDetach();
     }
     to.end();

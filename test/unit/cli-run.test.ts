@@ -182,6 +182,20 @@ t.test('when nobody reads the output any more the command is killed: 141', async
   t.equal(await code, 141);
 });
 
+t.test('output that cannot be written ends the command, with the reason', async (t) => {
+  const vm = await fakeVm(t);
+  const context = testContext();
+  const { code } = start(vm, ['--', 'yes'], context);
+  const request = await vm.guest.requested('run');
+  const error = Object.assign(new Error('ENOSPC: no space left on device, write'), { code: 'ENOSPC' });
+  context.stdout._write = (_chunk, _encoding, callback: (error?: Error) => void) => callback(error);
+  await vm.guest.output(streamOf(request.stdout), Buffer.from('x'));
+  t.match(await vm.guest.requested('signal'), { process: request.id, signal: 9, tree: true });
+  vm.guest.exit(request.id, { signal: 9, totals: { stdout: 1 } });
+  t.equal(await code, 125);
+  t.match(context.err(), /cannot be written.*ENOSPC.*YAVM_E_OUTPUT/);
+});
+
 t.test('a slow reader holds the guest back, and gets every byte', async (t) => {
   const vm = await fakeVm(t);
   const context = testContext();
