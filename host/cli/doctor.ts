@@ -79,11 +79,20 @@ function realProbes(context: Context, boot: boolean): Probes {
     architecture: process.arch,
     nodeVersion: process.version,
     uid: process.getuid?.() ?? 0,
-    user: userInfo().username,
+    user: userName(),
     runBase: runBase(context.env),
     disks: diskFolder(context.env),
     cache: cacheFolder(context.env),
     assets,
     acceleration: () => probeKvm({ assets, boot, log: context.log, env: context.env }),
   };
+}
+
+/** A user without an entry in passwd, as containers have them, goes by number. */
+function userName(): string {
+  try {
+    return userInfo().username;
+  } catch {
+    return String(process.getuid?.());
+  }
 }
