@@ -183,50 +183,64 @@ async function cgroupRoom(probes: Probes): Promise<number> {
 /** Longest socket path in a run folder: sun_path's 108 bytes, less NUL, `/`, an id and `/control.sock`. */
 const MAX_RUN_BASE = 107 - '/0123456789abcdef/control.sock'.length;
 
+const OTHER_RUN_FOLDER = 'mkdir -p -m 700 /tmp/run-$(id -u); export XDG_RUNTIME_DIR=/tmp/run-$(id -u)';
+
 async function checkRunFolder(probes: Probes): Promise<Finding> {
   const { runBase, uid } = probes;
   if (Buffer.byteLength(runBase) > MAX_RUN_BASE) {
-    return fail(
-      `${runBase}: too long for the path of a socket`,
-      'export XDG_RUNTIME_DIR=/tmp/run-$(id -u); mkdir -p -m 700 "$XDG_RUNTIME_DIR"',
-    );
+    return fail(`${runBase}: too long for the path of a socket`, OTHER_RUN_FOLDER);
   }
   const found = await probes.stat(runBase);
-  if (found && (!found.isDirectory || found.uid !== uid || (found.mode & 0o077) !== 0)) {
-    return fail(
-      `${runBase} is not a private folder of ${probes.user} (0700)`,
-      found.uid === uid ? `chmod 700 ${runBase}` : `sudo rm -rf ${runBase}`,
-    );
+  if (found && (!found.isDirectory || found.uid !== uid)) {
+    return fail(`${runBase} is not a folder of ${probes.user}`, OTHER_RUN_FOLDER);
   }
-  return await checkSpace(probes, runBase, { what: 'records and sockets of running VMs', least: MIB });
+  if (found && (found.mode & 0o077) !== 0) {
+    return fail(`${runBase} can be entered by others`, `chmod 700 ${runBase}`);
+  }
+  const asked = { what: 'records and sockets of running VMs', least: MIB, elsewhere: OTHER_RUN_FOLDER };
+  return await checkSpace(probes, runBase, asked);
 }
+
+const OTHER_DISK_FOLDER = 'export YAVM_DISK_DIR=FOLDER-ON-A-DISK';
 
 /** Root disks are as large as what VMs write; in memory they would take that away from everything else. */
 async function checkDiskFolder(probes: Probes): Promise<Finding> {
-  const found = await checkSpace(probes, probes.disks, { what: 'root disks of VMs', least: GIB });
+  const asked = { what: 'root disks of VMs', least: GIB, elsewhere: OTHER_DISK_FOLDER };
+  const found = await checkSpace(probes, probes.disks, asked);
   const inMemory = (await probes.fileSystem(probes.disks))?.inMemory;
   if (!inMemory || found.status === 'fail') return found;
-  return warn(`${found.detail}, but it is memory (tmpfs)`, 'export YAVM_DISK_DIR=FOLDER-ON-A-DISK');
+  return warn(`${found.detail}, but it is memory (tmpfs)`, OTHER_DISK_FOLDER);
 }
 
+/** Without a cache everything works, only slower: what was learnt is learnt again. */
 async function checkCacheFolder(probes: Probes): Promise<Finding> {
-  return await checkSpace(probes, probes.cache, { what: 'kernels and templates', least: GIB });
+  const elsewhere = 'export XDG_CACHE_HOME=FOLDER-OF-YOURS';
+  const asked = { what: 'kernels and templates', least: GIB, elsewhere };
+  const found = await checkSpace(probes, probes.cache, asked);
+  return found.status === 'fail' ? { ...found, status: 'warn' } : found;
 }
 
-/** Warns when fewer than `least` bytes are free. */
+interface SpaceNeed {
+  what: string;
+  /** Fewer free bytes are a warning. */
+  least: number;
+  /** The command that chooses another folder. */
+  elsewhere: string;
+}
+
 async function checkSpace(
   probes: Probes,
   path: string,
-  { what, least }: { what: string; least: number },
+  { what, least, elsewhere }: SpaceNeed,
 ): Promise<Finding> {
   const parent = await nearestFolder(probes, path);
   if (!(await probes.access(parent)).write) {
-    return fail(`${parent}: user ${probes.user} may not write there`, `sudo chown ${probes.user} ${parent}`);
+    return fail(`${parent}: user ${probes.user} may not write there`, elsewhere);
   }
   const system = await probes.fileSystem(path);
   if (!system) return warn(`${path}: free space unknown`);
   const text = `${path}: ${formatSize(system.free)} free for ${what}`;
-  return system.free >= least ? ok(text) : warn(text, `df -h ${parent}`);
+  return system.free >= least ? ok(text) : warn(text, `df -h ${parent}   (make room, or: ${elsewhere})`);
 }
 
 async function nearestFolder(probes: Probes, path: string): Promise<string> {
