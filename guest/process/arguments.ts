@@ -47,9 +47,12 @@ export function completeEnvironment(env: readonly string[], home: string, termin
   return complete;
 }
 
-/** Paths to try for a command name, in order: itself when it has a slash, else each element of PATH (empty = current directory). */
+/**
+ * Paths to try for a command name, in order: itself when it has a slash, else each element of PATH (empty = current
+ * directory). No name is found nowhere, as in execvp(3): joined to PATH it would be a directory.
+ */
 export function executableCandidates(name: string, path: string): string[] {
-  if (name.includes('/')) return [name];
+  if (name === '' || name.includes('/')) return [name];
   return path.split(':').map((directory) => (directory === '' ? `./${name}` : `${directory}/${name}`));
 }
 

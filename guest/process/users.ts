@@ -117,6 +117,7 @@ function findUser(user: string, entries: PasswdEntry[]): PasswdEntry {
   if (entry) return { ...entry, home: entry.home || '/' };
   if (id !== null) return { name: '', uid: id, gid: 0, home: id === 0 ? '/root' : '/' };
   throw new GuestError('unknown-user', `no user '${user}' in the image's /etc/passwd`, {
+    errno: 'ENOENT',
     path: '/etc/passwd',
   });
 }
@@ -127,6 +128,7 @@ function findGroup(group: string, entries: GroupEntry[]): number {
   if (entry) return entry.gid;
   if (id !== null) return id;
   throw new GuestError('unknown-user', `no group '${group}' in the image's /etc/group`, {
+    errno: 'ENOENT',
     path: '/etc/group',
   });
 }

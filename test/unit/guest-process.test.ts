@@ -44,7 +44,7 @@ t.test('identities follow Docker’s rules', (t) => {
   t.strictSame(resolve('4242:4243'), { uid: 4242, gid: 4243, groups: [4243], home: '/' });
   t.strictSame(resolve('nohome').home, '/', 'an empty home is /');
   t.strictSame(resolveIdentity('0', '', '').home, '/root', 'root has a home without any /etc/passwd');
-  t.throws(() => resolve('ghost'), { code: 'unknown-user', path: '/etc/passwd' });
+  t.throws(() => resolve('ghost'), { code: 'unknown-user', errno: 'ENOENT', path: '/etc/passwd' });
   t.throws(() => resolve('user:ghost'), { code: 'unknown-user', path: '/etc/group' });
   t.throws(() => resolve('4294967295'), { code: 'unknown-user' }, '-1 means "no change" to the kernel');
   t.end();
@@ -71,6 +71,7 @@ t.test('PATH search', (t) => {
   t.strictSame(executableCandidates('/bin/ls', '/a:/b'), ['/bin/ls']);
   t.strictSame(executableCandidates('dir/ls', '/a:/b'), ['dir/ls']);
   t.strictSame(executableCandidates('ls', '/a::/b'), ['/a/ls', './ls', '/b/ls']);
+  t.strictSame(executableCandidates('', '/a:/b'), [''], 'no name is not found in PATH');
   t.end();
 });
 
