@@ -214,6 +214,10 @@ export interface Native {
   read(fd: number, buffer: Uint8Array): number;
   /** Bytes written; -1 when the descriptor would block. */
   write(fd: number, buffer: Uint8Array): number;
+  /** A small file as text, at most `maximum` bytes of it: open, read to the end, close. `rootFd` ≥ 0: as openBeneath; -1: the plain path. */
+  readText(rootFd: number, path: string, maximum: number): string;
+  /** Writes a kernel file (proc, sys, cgroup) in one write(2); it must exist. `rootFd` as for readText. */
+  writeText(rootFd: number, path: string, text: string): void;
   fsync(fd: number): void;
   fstat(fd: number): FileStat;
   stat(path: string): FileStat;

@@ -44,7 +44,8 @@ export async function configure(agent: Agent, request: ConfigureRequest): Promis
   await clock.time('identity', () => applyIdentity(native, root.fd, request.hostname));
   await clock.time('network', () => network.apply(request.network ?? {}));
   await clock.time('commands', () => agent.begin(prepareTask(agent, root, network, request.memoryLimit)));
-  modules.loadFor('extras');
+  // Nothing waits for these: they load when the host has its answer.
+  setTimeout(() => modules.loadFor('extras'), 0);
   return { steps: clock.steps };
 }
 

@@ -1,6 +1,5 @@
 /** `hello`: the first message, and the point where a VM's snapshot can be taken. */
 import type { Native } from '../../native/face.ts';
-import { readText } from '../lib/read-file.ts';
 import { type Hello, PROTOCOL_VERSION } from '../protocol/messages.ts';
 import type { BootTimes } from './agent.ts';
 import { memoryInfo } from './stats.ts';
@@ -20,7 +19,7 @@ export function hello(native: Native, times: BootTimes): Hello {
     kernel: native.uname().release,
     boot: { ...times, hello: native.monotonic() },
     memory: memoryInfo(native).total,
-    cpus: onlineCpus(readText(native, '/sys/devices/system/cpu/online', 256)),
+    cpus: onlineCpus(native.readText(-1, '/sys/devices/system/cpu/online', 256)),
   };
 }
 

@@ -1,7 +1,6 @@
 /** Finds and opens the three virtio-serial ports by their names. */
 import type { Native } from '../../native/face.ts';
 import { O_CLOEXEC, O_DIRECTORY, O_NONBLOCK, O_RDONLY, O_RDWR } from '../lib/constants.ts';
-import { readText } from '../lib/read-file.ts';
 import { sleep } from '../lib/sleep.ts';
 import { PORTS } from '../protocol/messages.ts';
 
@@ -46,7 +45,7 @@ export function findPorts(native: Native, sysfs: string): Map<string, string> {
     for (const { name: device } of native.readDirectory(fd)) {
       if (device.startsWith('.')) continue;
       try {
-        const name = readText(native, `${sysfs}/${device}/name`, 128).trim();
+        const name = native.readText(-1, `${sysfs}/${device}/name`, 128).trim();
         if (name !== '') found.set(name, device);
       } catch {
         // The port has no name yet.

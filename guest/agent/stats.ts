@@ -1,6 +1,5 @@
 /** `stats`: what the VM uses now. */
 import type { Native } from '../../native/face.ts';
-import { readText } from '../lib/read-file.ts';
 import type { StatsReply, StatsRequest } from '../protocol/messages.ts';
 import type { Agent } from './agent.ts';
 
@@ -13,7 +12,7 @@ export function stats(agent: Agent, request: StatsRequest): StatsReply {
   const memory = memoryInfo(native);
   const root = native.statfs(`/proc/self/fd/${task.root.fd}`);
   const reply: StatsReply = {
-    uptime: Number.parseFloat(readText(native, '/proc/uptime', MAX_PROC_FILE)) * 1000,
+    uptime: Number.parseFloat(native.readText(-1, '/proc/uptime', MAX_PROC_FILE)) * 1000,
     memory: { ...memory, agent: residentSet(native) },
     cpu: task.cgroups.cpu(),
     root: { total: root.total, free: root.available },
@@ -22,15 +21,15 @@ export function stats(agent: Agent, request: StatsRequest): StatsReply {
   };
   if (request.process !== undefined) {
     const { cgroup } = task.commands.get(request.process);
-    const { cpu, memory: used, memoryPeak } = cgroup.figures();
-    reply.process = { cpu, memory: used, memoryPeak, tasks: cgroup.tasks() };
+    const { cpu, memoryPeak } = cgroup.figures();
+    reply.process = { cpu, memory: cgroup.memory(), memoryPeak, tasks: cgroup.tasks() };
   }
   return reply;
 }
 
 /** Total and available memory in bytes, from /proc/meminfo. */
 export function memoryInfo(native: Native): { total: number; available: number } {
-  const text = readText(native, '/proc/meminfo', MAX_PROC_FILE);
+  const text = native.readText(-1, '/proc/meminfo', MAX_PROC_FILE);
   const kibibytes = (key: string) => {
     const at = text.indexOf(`${key}:`);
     return at < 0 ? 0 : Number.parseInt(text.slice(at + key.length + 1), 10);
@@ -40,5 +39,7 @@ export function memoryInfo(native: Native): { total: number; available: number }
 
 /** Resident set of the agent itself, bytes (second field of /proc/self/statm, in pages). */
 function residentSet(native: Native): number {
-  return Number.parseInt(readText(native, '/proc/self/statm', 256).split(' ')[1] as string, 10) * PAGE_SIZE;
+  return (
+    Number.parseInt(native.readText(-1, '/proc/self/statm', 256).split(' ')[1] as string, 10) * PAGE_SIZE
+  );
 }

@@ -2,7 +2,6 @@
 import type { Native } from '../../native/face.ts';
 import { fromNative, GuestError, hasErrno } from '../errors.ts';
 import { O_CLOEXEC, O_DIRECTORY, O_RDONLY } from '../lib/constants.ts';
-import { readText } from '../lib/read-file.ts';
 import { sleep } from '../lib/sleep.ts';
 
 const SYSFS_BLOCK = '/sys/class/block';
@@ -88,7 +87,7 @@ function diskNames(native: Native, sysfsFd: number): string[] {
 function readSerial(native: Native, disk: string): string {
   try {
     // By its path: the entry is a link out of this folder, which a lookup beneath it would not follow.
-    return readText(native, `${disk}/serial`, MAX_SERIAL + 1).trim();
+    return native.readText(-1, `${disk}/serial`, MAX_SERIAL + 1).trim();
   } catch (error) {
     if (hasErrno(error, 'ENOENT') || hasErrno(error, 'EIO') || hasErrno(error, 'ENODEV')) return '';
     throw fromNative('disk-missing', `cannot read the serial of '${disk}'`, error);

@@ -5,7 +5,6 @@
 import type { Native } from '../../native/face.ts';
 import { fromNative, GuestError, hasErrno } from '../errors.ts';
 import { O_CLOEXEC, O_RDONLY } from '../lib/constants.ts';
-import { readTextAt } from '../lib/read-file.ts';
 import { MODULE_SETS, type ModuleSet, type Purpose } from './module-sets.ts';
 
 /** Bound on modules.dep and modules.builtin, bytes: a whole Debian kernel's are 700 KB and 9 KB. */
@@ -125,7 +124,7 @@ export class ModuleLoader {
   /** A list of depmod's; one that is missing is empty (a kernel without any modules has none). */
   #readList(file: string): string {
     try {
-      return readTextAt(this.#native, this.#rootFd, `${this.#folder}/${file}`, MAX_LIST);
+      return this.#native.readText(this.#rootFd, `${this.#folder}/${file}`, MAX_LIST);
     } catch (error) {
       if (hasErrno(error, 'ENOENT')) return '';
       throw fromNative('module-failed', `cannot read the list of kernel modules '${file}'`, error);

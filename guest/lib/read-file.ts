@@ -1,8 +1,7 @@
-/** Small text files, read and written through the native face with a bound on their size. */
+/** Text files of the image, read with a bound on their size and without trust in what they are. */
 import type { Native } from '../../native/face.ts';
-import { O_CLOEXEC, O_NOCTTY, O_NONBLOCK, O_RDONLY, O_WRONLY, S_IFMT, S_IFREG } from './constants.ts';
+import { O_CLOEXEC, O_NOCTTY, O_NONBLOCK, O_RDONLY, S_IFMT, S_IFREG } from './constants.ts';
 
-const encoder = new TextEncoder();
 /** Most kernel files fit; the buffer is shared, since PID 1 has one thread. */
 const chunk = new Uint8Array(4096);
 
@@ -20,36 +19,6 @@ export function readTextFile(native: Native, rootFd: number, path: string, maxim
   try {
     if ((native.fstat(fd).mode & S_IFMT) !== S_IFREG) return null;
     return readAll(native, fd, maximum);
-  } finally {
-    native.close(fd);
-  }
-}
-
-/** A kernel file (proc, sys, cgroup) by its name beneath an open directory. @throws NativeError */
-export function readTextAt(native: Native, dirFd: number, name: string, maximum: number): string {
-  const fd = native.openBeneath(dirFd, name, O_RDONLY | O_CLOEXEC, 0);
-  try {
-    return readAll(native, fd, maximum);
-  } finally {
-    native.close(fd);
-  }
-}
-
-/** A kernel file by its absolute path. @throws NativeError */
-export function readText(native: Native, path: string, maximum: number): string {
-  const fd = native.open(path, O_RDONLY | O_CLOEXEC, 0);
-  try {
-    return readAll(native, fd, maximum);
-  } finally {
-    native.close(fd);
-  }
-}
-
-/** Writes a kernel file in one write(2), as such files require. @throws NativeError */
-export function writeTextAt(native: Native, dirFd: number, name: string, text: string): void {
-  const fd = native.openBeneath(dirFd, name, O_WRONLY | O_CLOEXEC, 0);
-  try {
-    native.write(fd, encoder.encode(text));
   } finally {
     native.close(fd);
   }

@@ -1,7 +1,6 @@
 /** One cgroup v2 per command: the unit of killing, of limits and of figures. */
 import type { Native } from '../../native/face.ts';
 import { O_CLOEXEC, O_DIRECTORY, O_RDONLY } from '../lib/constants.ts';
-import { readTextAt, writeTextAt } from '../lib/read-file.ts';
 
 /** Parent of all commands' groups, beneath the cgroup file system. */
 const PARENT = 'yavm';
@@ -13,8 +12,7 @@ const MAX_CGROUP_FILE = 1024 * 1024;
 export interface CgroupFigures {
   /** Milliseconds. */
   cpu: { user: number; system: number };
-  /** Bytes: now, and the highest so far. */
-  memory: number;
+  /** Highest use so far, bytes. */
   memoryPeak: number;
   outOfMemoryKills: number;
 }
@@ -45,9 +43,14 @@ export class CgroupTree {
   take(limits: { memory?: number; pids?: number }): Cgroup {
     const group = this.#spare ?? this.#make();
     this.#spare = null;
-    if (limits.memory !== undefined) group.write('memory.max', String(limits.memory));
-    if (limits.pids !== undefined) group.write('pids.max', String(limits.pids));
-    return group;
+    try {
+      if (limits.memory !== undefined) group.write('memory.max', String(limits.memory));
+      if (limits.pids !== undefined) group.write('pids.max', String(limits.pids));
+      return group;
+    } catch (error) {
+      group.remove();
+      throw error;
+    }
   }
 
   /** Makes the next spare; called when nobody waits. */
@@ -57,12 +60,7 @@ export class CgroupTree {
 
   /** CPU time of every command so far, milliseconds. */
   cpu(): { user: number; system: number } {
-    const fd = this.#native.open(this.#root, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
-    try {
-      return cpuOf(readTextAt(this.#native, fd, 'cpu.stat', MAX_CGROUP_FILE));
-    } finally {
-      this.#native.close(fd);
-    }
+    return cpuOf(this.#native.readText(-1, `${this.#root}/cpu.stat`, MAX_CGROUP_FILE));
   }
 
   /** Every process in every command's group (killing at shutdown). */
@@ -72,12 +70,7 @@ export class CgroupTree {
 
   /** Whether any process is left in any command's group. */
   populated(): boolean {
-    const fd = this.#native.open(this.#root, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
-    try {
-      return readTextAt(this.#native, fd, 'cgroup.events', MAX_CGROUP_FILE).includes('populated 1');
-    } finally {
-      this.#native.close(fd);
-    }
+    return this.#native.readText(-1, `${this.#root}/cgroup.events`, MAX_CGROUP_FILE).includes('populated 1');
   }
 
   #make(): Cgroup {
@@ -91,12 +84,7 @@ export class CgroupTree {
   }
 
   #write(path: string, file: string, text: string): void {
-    const fd = this.#native.open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
-    try {
-      writeTextAt(this.#native, fd, file, text);
-    } finally {
-      this.#native.close(fd);
-    }
+    this.#native.writeText(-1, `${path}/${file}`, text);
   }
 }
 
@@ -117,13 +105,12 @@ export class Cgroup {
   }
 
   write(file: string, text: string): void {
-    writeTextAt(this.#native, this.fd, file, text);
+    this.#native.writeText(this.fd, file, text);
   }
 
   figures(): CgroupFigures {
     return {
       cpu: cpuOf(this.#read('cpu.stat')),
-      memory: Number(this.#read('memory.current')),
       memoryPeak: Number(this.#read('memory.peak')),
       outOfMemoryKills: keyed(this.#read('memory.events'), 'oom_kill'),
     };
@@ -136,6 +123,11 @@ export class Cgroup {
 
   processes(): number[] {
     return this.#read('cgroup.procs').split('\n').filter(Boolean).map(Number);
+  }
+
+  /** Memory in use now, bytes. */
+  memory(): number {
+    return Number(this.#read('memory.current'));
   }
 
   tasks(): number {
@@ -155,7 +147,7 @@ export class Cgroup {
   }
 
   #read(file: string): string {
-    return readTextAt(this.#native, this.fd, file, MAX_CGROUP_FILE);
+    return this.#native.readText(this.fd, file, MAX_CGROUP_FILE);
   }
 }
 

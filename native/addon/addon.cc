@@ -57,6 +57,8 @@ constexpr Export kExports[] = {
     {"dup", Call<Dup>},
     {"seek", Call<Seek>},
     {"read", Call<Read>},
+    {"readText", Call<ReadText>},
+    {"writeText", Call<WriteText>},
     {"write", Call<Write>},
     {"fsync", Call<Fsync>},
     {"fstat", Call<Fstat>},

@@ -88,6 +88,8 @@ Napi::Value Close(const Napi::CallbackInfo& info);
 Napi::Value Dup(const Napi::CallbackInfo& info);
 Napi::Value Seek(const Napi::CallbackInfo& info);
 Napi::Value Read(const Napi::CallbackInfo& info);
+Napi::Value ReadText(const Napi::CallbackInfo& info);
+Napi::Value WriteText(const Napi::CallbackInfo& info);
 Napi::Value Write(const Napi::CallbackInfo& info);
 Napi::Value Fsync(const Napi::CallbackInfo& info);
 Napi::Value Fstat(const Napi::CallbackInfo& info);

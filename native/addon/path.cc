@@ -10,6 +10,7 @@
 #include "error.h"
 #include "exports.h"
 #include "file_stat.h"
+#include "open_beneath.h"
 #include "sys.h"
 #include "value.h"
 
@@ -51,26 +52,31 @@ Napi::Value Open(const Napi::CallbackInfo& info) {
   return Number(args.Env(), fd);
 }
 
-Napi::Value OpenBeneath(const Napi::CallbackInfo& info) {
-  Args args(info, "openBeneath");
-  const int root = args.Fd(0, "rootFd");
-  const std::string path = args.Text(1, "path");
-  const int flags = static_cast<int>(args.Integer(2, "flags", 0, INT32_MAX));
-  const int64_t mode = args.Integer(3, "mode", 0, 07777);
-  if (!args.Ok()) return Nothing();
+int OpenInRoot(int root, const std::string& path, int flags, mode_t mode) {
   OpenHow how = {};
   how.flags = static_cast<uint64_t>(flags | O_CLOEXEC);
   // openat2 refuses a mode without a flag that creates.
   const bool creates = (flags & O_CREAT) || (flags & O_TMPFILE) == O_TMPFILE;
-  how.mode = creates ? static_cast<uint64_t>(mode) : 0;
+  how.mode = creates ? mode : 0;
   how.resolve = kResolveInRoot | kResolveNoMagicLinks;
   long fd = -1;
   for (int attempt = 0; attempt < kOpenAttempts; attempt++) {
     fd = syscall(SYS_openat2, root, path.c_str(), &how, sizeof how);
     if (fd >= 0 || (errno != EAGAIN && errno != EINTR)) break;
   }
+  return static_cast<int>(fd);
+}
+
+Napi::Value OpenBeneath(const Napi::CallbackInfo& info) {
+  Args args(info, "openBeneath");
+  const int root = args.Fd(0, "rootFd");
+  const std::string path = args.Text(1, "path");
+  const int flags = static_cast<int>(args.Integer(2, "flags", 0, INT32_MAX));
+  const mode_t mode = static_cast<mode_t>(args.Integer(3, "mode", 0, 07777));
+  if (!args.Ok()) return Nothing();
+  const int fd = OpenInRoot(root, path, flags, mode);
   if (fd < 0) return Fail(args.Env(), errno, "openat2", path);
-  return Number(args.Env(), static_cast<double>(fd));
+  return Number(args.Env(), fd);
 }
 
 Napi::Value Stat(const Napi::CallbackInfo& info) {

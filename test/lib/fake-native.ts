@@ -41,6 +41,11 @@ export function fakeNative(
   const behaviour: Partial<Native> = {
     open: (path) => openPath(path, 'open'),
     openBeneath: (_root, path) => openPath(path, 'openat2'),
+    readText: (_root, path, maximum) => {
+      const fd = openPath(path, 'open');
+      open.delete(fd);
+      return (files[path] as string).slice(0, maximum);
+    },
     close: (fd) => {
       if (!open.delete(fd)) throw systemError('EBADF', 'close');
     },

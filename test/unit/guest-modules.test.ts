@@ -47,7 +47,7 @@ t.test('dependencies load first, the deepest first, each module once', (t) => {
   ]);
   loader.loadFor('ports');
   t.equal(fake.only('loadModule').length, 5, 'a second time costs nothing');
-  t.equal(fake.only('openBeneath').filter(([, , path]) => `${path}`.endsWith('modules.dep')).length, 1);
+  t.equal(fake.only('readText').filter(([, , path]) => `${path}`.endsWith('modules.dep')).length, 1);
   t.equal(fake.open.size, 0, 'every descriptor is closed');
   t.end();
 });

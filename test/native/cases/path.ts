@@ -19,6 +19,38 @@ import {
 
 export const pathCases: Case[] = [
   {
+    name: 'text: small files whole, cut at the maximum, beneath a root',
+    run: (native, assert) =>
+      withFolder(native, (folder) => {
+        const long = 'grün '.repeat(2000);
+        writeFile(native, `${folder}/long`, long);
+        assert.equal(native.readText(-1, `${folder}/long`, 1_000_000), long, 'longer than one read');
+        assert.equal(native.readText(-1, `${folder}/long`, 3), 'gr\uFFFD', 'cut inside a character');
+        assert.equal(
+          native.readText(-1, '/proc/self/comm', 100).length > 1,
+          true,
+          'a kernel file, whose size says 0',
+        );
+        native.symlink('/long', `${folder}/link`);
+        const root = native.open(folder, O_RDONLY | O_DIRECTORY, 0);
+        assert.equal(native.readText(root, 'link', 6), 'grün ', 'an absolute link stays beneath');
+        native.writeText(root, '../long', 'short');
+        assert.equal(native.readText(root, 'long', 5), 'short', 'written in place, beneath');
+        assert.fails(
+          () => native.readText(root, 'none', 5),
+          { code: 'ENOENT', syscall: 'open', path: 'none' },
+          'none',
+        );
+        assert.fails(
+          () => native.writeText(-1, `${folder}/new`, 'x'),
+          { code: 'ENOENT', syscall: 'open' },
+          'not created',
+        );
+        assert.fails(() => native.readText(-1, folder, 5), { code: 'EISDIR', syscall: 'read' }, 'a folder');
+        native.close(root);
+      }),
+  },
+  {
     name: 'path: make, look at, rename and remove files and folders',
     run: (native, assert) =>
       withFolder(native, (folder) => {
