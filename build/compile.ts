@@ -2,8 +2,11 @@
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
-import { dirname } from 'node:path';
-import { runTool } from './tool.ts';
+import { dirname, join, relative } from 'node:path';
+import { ROOT, runTool } from './tool.ts';
+
+/** Objects and other results on the way. */
+export const OBJECTS = join(ROOT, 'build/out/obj');
 
 /** One object file. */
 export interface Unit {
@@ -15,7 +18,7 @@ export interface Unit {
   object: string;
 }
 
-/** What an object was made from; lies beside it. */
+/** What an object was made from; lies beside it, or, for a result elsewhere, under OBJECTS. */
 interface Record {
   command: string;
   /** SHA-256 by file: the source and every header. */
@@ -34,9 +37,19 @@ function digestOf(file: string): string {
   return digest;
 }
 
+function recordFile(output: string): string {
+  if (output.startsWith(`${OBJECTS}/`)) return `${output}.json`;
+  return join(OBJECTS, 'elsewhere', `${relative(ROOT, output).replaceAll('/', '+')}.json`);
+}
+
+function writeRecord(output: string, record: Record): void {
+  mkdirSync(dirname(recordFile(output)), { recursive: true });
+  writeFileSync(recordFile(output), JSON.stringify(record));
+}
+
 function readRecord(unit: Unit): Record | null {
   try {
-    return JSON.parse(readFileSync(`${unit.object}.json`, 'utf8')) as Record;
+    return JSON.parse(readFileSync(recordFile(unit.object), 'utf8')) as Record;
   } catch {
     return null; // Never compiled, or cut short.
   }
@@ -65,7 +78,7 @@ async function compileOne(unit: Unit): Promise<void> {
   rmSync(rule);
   renameSync(made, unit.object);
   const record: Record = { command, inputs: Object.fromEntries(inputs) };
-  writeFileSync(`${unit.object}.json`, JSON.stringify(record));
+  writeRecord(unit.object, record);
 }
 
 /**
@@ -108,5 +121,5 @@ export async function makeOnce(
     command,
     inputs: Object.fromEntries(inputs.map((file) => [file, digestOf(file)])),
   };
-  writeFileSync(`${output}.json`, JSON.stringify(record));
+  writeRecord(output, record);
 }

@@ -6,17 +6,10 @@
 import { mkdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { build, type Metafile } from 'esbuild';
-import { makeOnce } from './compile.ts';
-import {
-  buildEngineTest,
-  compileBytecode,
-  compileEngine,
-  linkEngine,
-  OBJECTS,
-  packageVersion,
-} from './engine.ts';
-import { runTool } from './tool.ts';
-import { muslToolchain, ROOT } from './toolchain.ts';
+import { makeOnce, OBJECTS } from './compile.ts';
+import { buildEngineTest, compileBytecode, compileEngine, linkEngine, packageVersion } from './engine.ts';
+import { ROOT, runTool } from './tool.ts';
+import { muslToolchain } from './toolchain.ts';
 
 export interface BundleOptions {
   /** The TypeScript file that the program starts with. */

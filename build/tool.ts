@@ -1,5 +1,9 @@
 /** Runs the programs of the build. */
 import { spawn } from 'node:child_process';
+import { join } from 'node:path';
+
+/** Top of the repository. */
+export const ROOT = join(import.meta.dirname, '..');
 
 /** Output kept of one program, bytes: enough for a compiler's errors. */
 const MAX_OUTPUT = 1024 * 1024;

@@ -1,7 +1,7 @@
 /** The two toolchains that the engine is compiled with: musl for what ships, the machine's own with sanitizers for tests. */
 import { existsSync, mkdirSync, readlinkSync, symlinkSync, unlinkSync } from 'node:fs';
 import { join } from 'node:path';
-import { runTool, ToolError } from './tool.ts';
+import { ROOT, runTool, ToolError } from './tool.ts';
 
 export interface Toolchain {
   /** Names the folder of its objects. */
@@ -18,16 +18,14 @@ export interface Toolchain {
   libraries: string[];
 }
 
-/** Top of the repository. */
-export const ROOT = join(import.meta.dirname, '..');
-
 /** What ships is small, and says nothing of the machine that built it: two builds are byte-identical. */
 const SMALL = ['-ffunction-sections', '-fdata-sections', `-ffile-prefix-map=${ROOT}/=`];
 
 /** The agent reads bytes of peers that nobody trusts: a smashed stack is a crash with a report, not an opening. */
 const SAFE = ['-fstack-protector-strong'];
 
-const WARNINGS = ['-Wall', '-Wextra', '-Werror'];
+/** Of everything that is written here. */
+export const WARNINGS = ['-Wall', '-Wextra', '-Werror'];
 
 /** C++ as the addon is written: exceptions and RTTI off, and no threads. */
 const CXX = [
@@ -121,5 +119,3 @@ export function sanitizedToolchain(): Toolchain {
     libraries: ['-lm'],
   };
 }
-
-export { WARNINGS };

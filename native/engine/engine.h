@@ -28,8 +28,9 @@ extern const JSMallocFunctions heap_functions;
 void heap_start(void);
 // Bytes of the JS heap in use.
 size_t heap_in_use(void);
-// True once an allocation was refused, by the limit or by the system.
+// True once an allocation was refused.
 bool heap_exhausted(void);
+void heap_lift_limit(void);
 
 // runtime.c ---------------------------------------------------------------------------------------------------
 
@@ -112,18 +113,18 @@ void addon_stop(void);
 // Whether a fatal error is the end of the machine (PID 1) or only of this process.
 void fatal_install(bool is_machine_init);
 // Reports the context's pending exception, after `what`, and ends the program.
-_Noreturn void fatal_exception(JSContext* ctx, const char* what);
+__attribute__((noreturn)) void fatal_exception(JSContext* ctx, const char* what);
 // The same for an error at hand.
-_Noreturn void fatal_error(JSContext* ctx, const char* what, JSValueConst error);
+__attribute__((noreturn)) void fatal_error(JSContext* ctx, const char* what, JSValueConst error);
 // Reports text of native code. Safe in a signal handler.
-_Noreturn void fatal_text(enum engine_exit code, const char* text);
+__attribute__((noreturn)) void fatal_text(enum engine_exit code, const char* text);
 // setFatalHook() and setFatalFd() of yavmEngine.
 void fatal_set_hook(JSContext* ctx, JSValueConst hook);
 void fatal_set_descriptor(int fd);
 // Turns signals of broken native code into fatal_text(), on a stack of their own.
 void crash_install(void);
 // Ends the machine with a code that its host can read.
-_Noreturn void power_off(int code);
+__attribute__((noreturn)) void power_off(int code);
 
 // report.c ----------------------------------------------------------------------------------------------------
 

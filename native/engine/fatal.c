@@ -7,8 +7,6 @@
 
 // What the agent's hook may take, milliseconds: the machine is useless by now and its host is waiting.
 #define HOOK_MILLISECONDS 200
-// Heap that reporting may use beyond the limit that was hit.
-#define REPORT_HEAP (1024 * 1024)
 // Longest report, bytes; the rest of a longer stack is cut off.
 #define MAX_REPORT 8192
 
@@ -53,8 +51,8 @@ _Noreturn void fatal_text(enum engine_exit code, const char* text) {
 static enum engine_exit code_of(JSContext* ctx, JSValueConst error) {
   if (engine_was_interrupted()) return ENGINE_EXIT_HUNG;
   if (!heap_exhausted()) return ENGINE_EXIT_EXCEPTION;
-  // QuickJS throws this error, or null when there is no memory even for it.
-  bool is_memory = JS_IsNull(error);
+  // QuickJS throws this error; or null, or nothing at all, when there was no memory even for it.
+  bool is_memory = JS_IsNull(error) || JS_IsUninitialized(error);
   if (JS_IsError(ctx, error)) {
     const JSValue message = JS_GetPropertyStr(ctx, error, "message");
     const char* text = JS_ToCString(ctx, message);
@@ -69,9 +67,10 @@ _Noreturn void fatal_error(JSContext* ctx, const char* what, JSValueConst error)
   static char report[MAX_REPORT];
   const enum engine_exit code = code_of(ctx, error);
   if (attempts++ > 0) fatal_text(code, "another error while the first was being reported");
-  if (code == ENGINE_EXIT_MEMORY) JS_SetMemoryLimit(JS_GetRuntime(ctx), heap_in_use() + REPORT_HEAP);
+  heap_lift_limit();
   engine_begin_last_callback(HOOK_MILLISECONDS);  // Describing the error can run its getters.
-  char* description = code == ENGINE_EXIT_MEMORY && JS_IsNull(error) ? NULL : describe_value(ctx, error);
+  const bool is_nothing = JS_IsNull(error) || JS_IsUninitialized(error);
+  char* description = code == ENGINE_EXIT_MEMORY && is_nothing ? NULL : describe_value(ctx, error);
   const char* reason = code == ENGINE_EXIT_HUNG ? " (it computed for too long)" : "";
   snprintf(report, sizeof(report), "%s%s: %s", what, reason, description == NULL ? "out of memory" : description);
   report_console(report, is_machine_init);

@@ -13,6 +13,7 @@ enum intrinsic {
   INTRINSIC_ERROR,
   INTRINSIC_TYPE_ERROR,
   INTRINSIC_RANGE_ERROR,
+  INTRINSIC_OBJECT,
   INTRINSIC_OBJECT_FREEZE,
   INTRINSIC_OBJECT_SEAL,
   INTRINSIC_WEAK_MAP,
@@ -101,6 +102,10 @@ size_t handle_mark(void);
 void handle_release(JSContext* ctx, size_t mark);
 
 // ---- others ----
+
+// Object(value): what most functions do with what they are given. A TypeError becomes pending for undefined and null.
+// Returns JS_EXCEPTION then (node_api_value.c).
+JSValue object_from(napi_env env, JSValueConst value);
 
 // A function of JS that calls `callback` (node_api_function.c).
 JSValue function_new(napi_env env, const char* name, size_t length, napi_callback callback, void* data);

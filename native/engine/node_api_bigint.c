@@ -118,8 +118,9 @@ napi_status napi_get_value_bigint_words(napi_env env, napi_value value, int* sig
   JS_FreeValue(ctx, digits);
   if (text == NULL) return env_caught(env);
   const char* first = text + (text[0] == '-');
+  first += strspn(first, "0");  // QuickJS writes one in front of some numbers.
   size_t left = length - (size_t)(first - text);
-  const size_t needed = first[0] == '0' ? 0 : (left + DIGITS_PER_WORD - 1) / DIGITS_PER_WORD;
+  const size_t needed = (left + DIGITS_PER_WORD - 1) / DIGITS_PER_WORD;
   if (words != NULL) {
     *sign_bit = text[0] == '-';
     for (size_t index = 0; index < *word_count && index < needed; index++) {

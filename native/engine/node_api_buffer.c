@@ -155,9 +155,9 @@ static JSValue view_new(napi_env env, JSTypedArrayEnum kind, JSValueConst buffer
   return JS_NewTypedArray(env->ctx, ENGINE_COUNT(arguments), arguments, kind);
 }
 
-static napi_status throw_range(napi_env env, const char* code, const char* message) {
+static napi_status throw_range(napi_env env, const char* code, const char* message, napi_status status) {
   napi_throw_range_error(env, code, message);
-  return env_status(env, napi_invalid_arg);
+  return env_status(env, status);
 }
 
 napi_status napi_create_typedarray(napi_env env, napi_typedarray_type type, size_t length, napi_value buffer,
@@ -173,11 +173,11 @@ napi_status napi_create_typedarray(napi_env env, napi_typedarray_type type, size
   const size_t element = kinds[type].element;
   if (offset % element != 0) {
     snprintf(message, sizeof(message), "start offset of %s should be a multiple of %zu", kinds[type].name, element);
-    return throw_range(env, "ERR_NAPI_INVALID_TYPEDARRAY_ALIGNMENT", message);
+    return throw_range(env, "ERR_NAPI_INVALID_TYPEDARRAY_ALIGNMENT", message, napi_generic_failure);
   }
   buffer_bytes(env, value_of(buffer), &data, &size);
   if (offset > size || length > (size - offset) / element) {
-    return throw_range(env, "ERR_NAPI_INVALID_TYPEDARRAY_LENGTH", "Invalid typed array length");
+    return throw_range(env, "ERR_NAPI_INVALID_TYPEDARRAY_LENGTH", "Invalid typed array length", napi_generic_failure);
   }
   return env_return(env, view_new(env, kinds[type].kind, value_of(buffer), offset, length), result);
 }
@@ -193,7 +193,8 @@ napi_status napi_create_dataview(napi_env env, size_t length, napi_value buffer,
   if (offset > size || length > size - offset) {
     return throw_range(env, "ERR_NAPI_INVALID_DATAVIEW_ARGS",
                        "byte_offset + byte_length should be less than or equal to the size in bytes of the array "
-                       "passed in");
+                       "passed in",
+                       napi_pending_exception);
   }
   JSContext* ctx = env->ctx;
   JSValueConst arguments[] = {value_of(buffer), JS_NewInt64(ctx, (int64_t)offset), JS_NewInt64(ctx, (int64_t)length)};

@@ -14,6 +14,7 @@ static const char* const intrinsic_paths[INTRINSIC_COUNT] = {
     [INTRINSIC_ERROR] = "Error",
     [INTRINSIC_TYPE_ERROR] = "TypeError",
     [INTRINSIC_RANGE_ERROR] = "RangeError",
+    [INTRINSIC_OBJECT] = "Object",
     [INTRINSIC_OBJECT_FREEZE] = "Object.freeze",
     [INTRINSIC_OBJECT_SEAL] = "Object.seal",
     [INTRINSIC_WEAK_MAP] = "WeakMap",
@@ -191,6 +192,7 @@ napi_status napi_get_instance_data(node_api_basic_env env, void** data) {
 
 napi_status env_status(napi_env env, napi_status status) {
   env->last_error.error_code = status;
+  env->last_error.error_message = NULL;
   return status;
 }
 

@@ -112,7 +112,6 @@ static napi_status define_members(napi_env env, JSValueConst constructor, size_t
   JSContext* ctx = env->ctx;
   const JSValue prototype = JS_NewObject(ctx);
   if (JS_IsException(prototype)) return env_caught(env);
-  JS_SetConstructor(ctx, constructor, prototype);
   napi_value target = handle_new(prototype);
   napi_value class = handle_new(JS_DupValue(ctx, constructor));
   EXPECT(env, target != NULL && class != NULL, napi_generic_failure);
@@ -121,6 +120,7 @@ static napi_status define_members(napi_env env, JSValueConst constructor, size_t
     const napi_status status = napi_define_properties(env, owner, 1, &properties[index]);
     if (status != napi_ok) return status;
   }
+  JS_SetConstructor(ctx, constructor, prototype);
   return napi_ok;
 }
 
@@ -146,6 +146,12 @@ napi_status napi_define_class(napi_env env, const char* name, size_t length, nap
 
 // ---- what a callback was called with ------------------------------------------------------------------------
 
+// `this` as a function outside strict mode sees it, which is what Node's native functions are.
+static JSValue sloppy_this(napi_env env, JSValueConst this_value) {
+  if (JS_IsUndefined(this_value) || JS_IsNull(this_value)) return JS_GetGlobalObject(env->ctx);
+  return object_from(env, this_value);
+}
+
 napi_status napi_get_cb_info(napi_env env, napi_callback_info info, size_t* argc, napi_value* argv,
                              napi_value* this_arg, void** data) {
   REQUIRE(env, info);
@@ -159,7 +165,9 @@ napi_status napi_get_cb_info(napi_env env, napi_callback_info info, size_t* argc
   }
   if (argc != NULL) *argc = (size_t)info->argc;
   if (this_arg != NULL) {
-    *this_arg = handle_new(JS_DupValue(env->ctx, info->this_value));
+    const JSValue object = sloppy_this(env, info->this_value);
+    EXPECT(env, !JS_IsException(object), napi_pending_exception);
+    *this_arg = handle_new(object);
     EXPECT(env, *this_arg != NULL, napi_generic_failure);
   }
   if (data != NULL) *data = info->data;
@@ -215,7 +223,7 @@ napi_status napi_call_function(napi_env env, napi_value receiver, napi_value fun
   MAY_RUN_JS(env);
   REQUIRE(env, function);
   if (argc > 0) REQUIRE(env, argv);
-  EXPECT(env, JS_IsFunction(env->ctx, value_of(function)), napi_function_expected);
+  EXPECT(env, JS_IsFunction(env->ctx, value_of(function)), napi_invalid_arg);
   const JSValue this_value = receiver == NULL ? JS_UNDEFINED : value_of(receiver);
   return call_with(env, JS_Call, value_of(function), this_value, argc, argv, result);
 }
@@ -226,7 +234,7 @@ napi_status napi_new_instance(napi_env env, napi_value constructor, size_t argc,
   REQUIRE(env, constructor);
   REQUIRE(env, result);
   if (argc > 0) REQUIRE(env, argv);
-  EXPECT(env, JS_IsFunction(env->ctx, value_of(constructor)), napi_function_expected);
+  EXPECT(env, JS_IsFunction(env->ctx, value_of(constructor)), napi_invalid_arg);
   return call_with(env, construct, value_of(constructor), JS_UNDEFINED, argc, argv, result);
 }
 

@@ -105,11 +105,11 @@ napi_status napi_get_all_property_names(napi_env env, napi_value object, napi_ke
   MAY_RUN_JS(env);
   REQUIRE(env, object);
   REQUIRE(env, result);
-  EXPECT(env, JS_IsObject(value_of(object)), napi_object_expected);
   JSContext* ctx = env->ctx;
   struct names seen = {0};
   struct names names = {0};
-  JSValue link = JS_DupValue(ctx, value_of(object));
+  JSValue link = object_from(env, value_of(object));
+  EXPECT(env, !JS_IsException(link), napi_object_expected);
   bool good = true;
   while (good && JS_IsObject(link)) {
     good = collect(ctx, link, filter, &seen, &names);

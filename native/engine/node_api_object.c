@@ -38,16 +38,34 @@ napi_status napi_get_array_length(napi_env env, napi_value value, uint32_t* resu
   return env_status(env, napi_ok);
 }
 
+// Puts an object in the place of the handle of a primitive value, as Node does: "text".length is a property too.
+static napi_status make_object(napi_env env, napi_value* handle) {
+  REQUIRE(env, *handle);
+  if (JS_IsObject(value_of(*handle))) return napi_ok;
+  const JSValue object = object_from(env, value_of(*handle));
+  EXPECT(env, !JS_IsException(object), napi_object_expected);
+  *handle = handle_new(object);
+  EXPECT(env, *handle != NULL, napi_generic_failure);
+  return napi_ok;
+}
+
+// What the functions below check first: that JS may run and that there is an object.
+#define ON_OBJECT(env, object)                                                       \
+  do {                                                                               \
+    MAY_RUN_JS(env);                                                                 \
+    const napi_status made = make_object((env), &(object));                          \
+    if (made != napi_ok) return made;                                                \
+  } while (0)
+
 napi_status napi_get_prototype(napi_env env, napi_value object, napi_value* result) {
-  REQUIRE(env, object);
+  ON_OBJECT(env, object);
   REQUIRE(env, result);
-  EXPECT(env, JS_IsObject(value_of(object)), napi_object_expected);
   return env_return(env, JS_GetPrototype(env->ctx, value_of(object)), result);
 }
 
 // ---- a property, by any kind of key -------------------------------------------------------------------------
 
-// What napi_get_property and its kin do once the key is an atom, which they free. `object` may be a primitive.
+// What napi_get_property and its kin do once the key is an atom, which they free.
 
 static napi_status get_at(napi_env env, napi_value object, JSAtom key, napi_value* result) {
   const JSValue value = JS_GetProperty(env->ctx, value_of(object), key);
@@ -55,8 +73,11 @@ static napi_status get_at(napi_env env, napi_value object, JSAtom key, napi_valu
   return env_return(env, value, result);
 }
 
+// As outside strict mode: a property that cannot be set stays as it is, and that is no error.
 static napi_status set_at(napi_env env, napi_value object, JSAtom key, napi_value value) {
-  const int outcome = JS_SetProperty(env->ctx, value_of(object), key, JS_DupValue(env->ctx, value_of(value)));
+  const JSValue target = value_of(object);
+  const JSValue copy = JS_DupValue(env->ctx, value_of(value));
+  const int outcome = JS_SetPropertyInternal(env->ctx, target, key, copy, target, 0);
   JS_FreeAtom(env->ctx, key);
   return outcome < 0 ? env_caught(env) : env_status(env, napi_ok);
 }
@@ -76,14 +97,6 @@ static napi_status delete_at(napi_env env, napi_value object, JSAtom key, bool* 
   if (result != NULL) *result = outcome > 0;
   return env_status(env, napi_ok);
 }
-
-// What they check first: that JS may run and that there is an object.
-#define ON_OBJECT(env, object)                                                       \
-  do {                                                                               \
-    MAY_RUN_JS(env);                                                                 \
-    REQUIRE((env), (object));                                                        \
-    EXPECT((env), JS_IsObject(value_of(object)), napi_object_expected);              \
-  } while (0)
 
 // Makes `name` of a key, or fails.
 #define KEY(name, env, expression)                                                   \
@@ -167,9 +180,8 @@ napi_status napi_get_element(napi_env env, napi_value object, uint32_t index, na
 napi_status napi_set_element(napi_env env, napi_value object, uint32_t index, napi_value value) {
   ON_OBJECT(env, object);
   REQUIRE(env, value);
-  const JSValue element = JS_DupValue(env->ctx, value_of(value));
-  if (JS_SetPropertyUint32(env->ctx, value_of(object), index, element) < 0) return env_caught(env);
-  return env_status(env, napi_ok);
+  KEY(atom, env, JS_NewAtomUInt32(env->ctx, index));
+  return set_at(env, object, atom, value);
 }
 
 napi_status napi_has_element(napi_env env, napi_value object, uint32_t index, bool* result) {
@@ -188,7 +200,7 @@ napi_status napi_delete_element(napi_env env, napi_value object, uint32_t index,
 // ---- definitions --------------------------------------------------------------------------------------------
 
 static int property_flags(napi_property_attributes attributes) {
-  int flags = JS_PROP_HAS_ENUMERABLE | JS_PROP_HAS_CONFIGURABLE | JS_PROP_THROW;
+  int flags = JS_PROP_HAS_ENUMERABLE | JS_PROP_HAS_CONFIGURABLE;
   if (attributes & napi_enumerable) flags |= JS_PROP_ENUMERABLE;
   if (attributes & napi_configurable) flags |= JS_PROP_CONFIGURABLE;
   return flags;
@@ -245,7 +257,10 @@ static napi_status define_one(napi_env env, JSValueConst object, const napi_prop
   const int outcome =
       has_accessors ? define_accessors(env, object, key, property) : define_value(env, object, key, property);
   JS_FreeAtom(env->ctx, key);
-  return outcome < 0 ? env_caught(env) : env_status(env, napi_ok);
+  if (outcome < 0) return env_caught(env);
+  // The object refused it. The statuses are Node's.
+  EXPECT(env, outcome > 0, property->value == NULL ? napi_generic_failure : napi_invalid_arg);
+  return env_status(env, napi_ok);
 }
 
 napi_status napi_define_properties(napi_env env, napi_value object, size_t count,

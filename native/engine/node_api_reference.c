@@ -59,8 +59,9 @@ napi_status napi_reference_ref(napi_env env, napi_ref reference, uint32_t* resul
   if (reference->count == 0) {
     const JSValue value = referenced(env, reference);
     if (JS_IsException(value)) return env_caught(env);
-    EXPECT(env, !JS_IsUndefined(value), napi_generic_failure);
     reference->value = value;
+    // It has died: the count stays 0, and that is no error (Node's header says it is one; Node does not).
+    if (JS_IsUndefined(value)) reference->count--;
   }
   reference->count++;
   if (result != NULL) *result = reference->count;

@@ -149,12 +149,17 @@ napi_status napi_coerce_to_bool(napi_env env, napi_value value, napi_value* resu
   return env_return(env, truth < 0 ? JS_EXCEPTION : JS_NewBool(env->ctx, truth), result);
 }
 
+// These two say what was expected and leave the exception that the conversion threw pending, as Node does.
+
 napi_status napi_coerce_to_number(napi_env env, napi_value value, napi_value* result) {
   double number;
   MAY_RUN_JS(env);
   REQUIRE(env, value);
   REQUIRE(env, result);
-  if (JS_ToFloat64(env->ctx, &number, value_of(value)) < 0) return env_caught(env);
+  if (JS_ToFloat64(env->ctx, &number, value_of(value)) < 0) {
+    env_caught(env);
+    return env_status(env, napi_number_expected);
+  }
   return env_return(env, JS_NewFloat64(env->ctx, number), result);
 }
 
@@ -162,23 +167,31 @@ napi_status napi_coerce_to_string(napi_env env, napi_value value, napi_value* re
   MAY_RUN_JS(env);
   REQUIRE(env, value);
   REQUIRE(env, result);
-  return env_return(env, JS_ToString(env->ctx, value_of(value)), result);
+  const JSValue string = JS_ToString(env->ctx, value_of(value));
+  if (JS_IsException(string)) {
+    env_caught(env);
+    return env_status(env, napi_string_expected);
+  }
+  return env_return(env, string, result);
 }
 
-// Object(value), with its error for undefined and null.
+JSValue object_from(napi_env env, JSValueConst value) {
+  if (JS_IsObject(value)) return JS_DupValue(env->ctx, value);
+  if (JS_IsUndefined(value) || JS_IsNull(value)) {
+    napi_throw_type_error(env, NULL, "Cannot convert undefined or null to object");
+    return JS_EXCEPTION;
+  }
+  const JSValue object = JS_Call(env->ctx, env->intrinsics[INTRINSIC_OBJECT], JS_UNDEFINED, 1, &value);
+  if (JS_IsException(object)) env_caught(env);
+  return object;
+}
+
 napi_status napi_coerce_to_object(napi_env env, napi_value value, napi_value* result) {
   MAY_RUN_JS(env);
   REQUIRE(env, value);
   REQUIRE(env, result);
-  JSContext* ctx = env->ctx;
-  JSValueConst argument = value_of(value);
-  EXPECT(env, !JS_IsUndefined(argument) && !JS_IsNull(argument), napi_object_expected);
-  if (JS_IsObject(argument)) return env_return(env, JS_DupValue(ctx, argument), result);
-  const JSValue global = JS_GetGlobalObject(ctx);
-  const JSValue constructor = JS_GetPropertyStr(ctx, global, "Object");
-  const JSValue object = JS_Call(ctx, constructor, JS_UNDEFINED, 1, &argument);
-  JS_FreeValue(ctx, constructor);
-  JS_FreeValue(ctx, global);
+  const JSValue object = object_from(env, value_of(value));
+  EXPECT(env, !JS_IsException(object), napi_object_expected);
   return env_return(env, object, result);
 }
 

@@ -3,9 +3,6 @@
 
 #include "engine.h"
 
-// Bound of the JS heap, bytes. An agent that passes bulk data holds a few MB (windows of 256 KiB a stream); the
-// smallest machine that boots has 72 MiB in all, of which some 30 MiB are free for it.
-#define HEAP_LIMIT (24 * 1024 * 1024)
 // The first full collection runs when the heap has grown by this since the program's start; QuickJS sets the next ones
 // to 1.5 × what survived. Reference counting frees nearly everything at once: only cycles and weak references wait.
 #define GC_GROWTH (256 * 1024)
@@ -76,7 +73,6 @@ void engine_start(const uint8_t* bytecode, size_t size) {
   JSRuntime* runtime = JS_NewRuntime2(&heap_functions, NULL);
   engine_context = runtime == NULL ? NULL : JS_NewContextRaw(runtime);
   if (engine_context == NULL) fatal_text(ENGINE_EXIT_MEMORY, "no memory for the JavaScript runtime");
-  JS_SetMemoryLimit(runtime, HEAP_LIMIT);
   JS_SetGCThreshold(runtime, (size_t)-1);  // Nothing dies while the program is being loaded.
   JS_SetMaxStackSize(runtime, STACK_LIMIT);
   JS_SetInterruptHandler(runtime, check_budget, NULL);

@@ -1,6 +1,6 @@
 // The bytecode compiler, a program of the build machine: the only place where QuickJS's parser is linked.
 //
-//   bytecode IN.js OUT.bin NAME
+//   bytecode IN.js OUT.bin NAME [--in-place]
 //
 // NAME is the file name that stacks show. Source text is not kept; function names and line numbers are, because a
 // stack is all that a failed PID 1 leaves behind. (For an agent of 693 functions they make the bytecode 187 KB instead
@@ -8,7 +8,8 @@
 //
 // The result can be run in place, in read-only memory. QuickJS does so only if the names in it, numbered from 0, get
 // the same numbers plus a constant when they are read into a fresh context. There one name exists already, that of the
-// error class that QuickJS has no constant for; so it must be the first name of the program. The result is tried here.
+// error class that QuickJS has no constant for; so it must be the first name of the program. That fails for a script
+// that declares global variables, which come first. With --in-place the result is tried here, and refused if need be.
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -52,8 +53,9 @@ static int64_t copied_bytes(const uint8_t* bytecode, size_t size) {
 }
 
 int main(int argc, char** argv) {
-  if (argc != 4) {
-    fprintf(stderr, "usage: %s IN.js OUT.bin NAME\n", argv[0]);
+  const int in_place = argc == 5 && strcmp(argv[4], "--in-place") == 0;
+  if (argc != 4 && !in_place) {
+    fprintf(stderr, "usage: %s IN.js OUT.bin NAME [--in-place]\n", argv[0]);
     return 2;
   }
   size_t length;
@@ -65,7 +67,9 @@ int main(int argc, char** argv) {
   JSRuntime* runtime = JS_NewRuntime();
   JS_SetStripInfo(runtime, JS_STRIP_SOURCE);
   JSContext* ctx = JS_NewContext(runtime);
-  const JSValue script = JS_Eval(ctx, text, length, argv[3], JS_EVAL_TYPE_GLOBAL | JS_EVAL_FLAG_COMPILE_ONLY);
+  // Strict, as the modules that the script was bundled from are.
+  const int flags = JS_EVAL_TYPE_GLOBAL | JS_EVAL_FLAG_STRICT | JS_EVAL_FLAG_COMPILE_ONLY;
+  const JSValue script = JS_Eval(ctx, text, length, argv[3], flags);
   if (JS_IsException(script)) {
     const JSValue error = JS_GetException(ctx);
     const JSValue stack = JS_GetPropertyStr(ctx, error, "stack");
@@ -74,8 +78,8 @@ int main(int argc, char** argv) {
   }
   size_t size;
   uint8_t* bytecode = JS_WriteObject(ctx, &size, script, JS_WRITE_OBJ_BYTECODE);
-  if (bytecode != NULL && copied_bytes(bytecode, size) > 0) {
-    fprintf(stderr, "%s: this bytecode cannot be run in place; does the script begin with a directive?\n", argv[1]);
+  if (in_place && bytecode != NULL && copied_bytes(bytecode, size) > 0) {
+    fprintf(stderr, "%s: its bytecode cannot be run in place; does it declare global variables?\n", argv[1]);
     return 1;
   }
   if (bytecode == NULL || write_file(argv[2], bytecode, size) < 0) {
