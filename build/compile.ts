@@ -42,7 +42,9 @@ function recordFile(output: string): string {
   return join(OBJECTS, 'elsewhere', `${relative(ROOT, output).replaceAll('/', '+')}.json`);
 }
 
+/** Nothing is remembered of files outside the repository: they are some test's, and gone soon. */
 function writeRecord(output: string, record: Record): void {
+  if (relative(ROOT, output).startsWith('..')) return;
   mkdirSync(dirname(recordFile(output)), { recursive: true });
   writeFileSync(recordFile(output), JSON.stringify(record));
 }

@@ -4,7 +4,7 @@
  *     node build/guest.ts            builds build/out/init, build/out/init-test and build/out/engine-test
  */
 import { mkdirSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { build, type Metafile } from 'esbuild';
 import { makeOnce, OBJECTS } from './compile.ts';
 import { buildEngineTest, compileBytecode, compileEngine, linkEngine, packageVersion } from './engine.ts';
@@ -63,12 +63,13 @@ export interface GuestOptions {
 
 /**
  * Builds a program that is `/init`.
- * @returns its path. Beside the objects (build/out/obj/NAME) lie the bundle, and `elf`, the program with symbols.
+ * @returns its path. In build/out/obj/NAME (NAME is the last part of `out`) lie the bundle, and `elf`, the program
+ * with symbols.
  * @throws {ToolError} with a compiler's messages; esbuild's BuildFailure.
  */
 export async function buildGuest(options: GuestOptions): Promise<string> {
   const { entry = join(ROOT, 'guest/init.ts'), out, test } = options;
-  const folder = join(OBJECTS, test ? 'init-test' : 'init');
+  const folder = join(OBJECTS, basename(out));
   const [script, bytecode, elf] = ['bundle.js', 'bundle.bin', 'elf'].map((name) => join(folder, name)) as [
     string,
     string,

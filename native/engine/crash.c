@@ -31,11 +31,19 @@ static char* append(char* end, const char* text) {
   return end + length;
 }
 
-static char* append_hex(char* end, uintptr_t number) {
-  end = append(end, "0x");
-  int shift = 60;
-  while (shift > 0 && number >> shift == 0) shift -= 4;
-  for (; shift >= 0; shift -= 4) *end++ = "0123456789abcdef"[number >> shift & 15];
+static char* append_number(char* end, uintptr_t number, unsigned base) {
+  char digits[2 + 20];
+  size_t start = sizeof(digits);
+  do {
+    digits[--start] = "0123456789abcdef"[number % base];
+    number /= base;
+  } while (number > 0);
+  if (base == 16) {
+    digits[--start] = 'x';
+    digits[--start] = '0';
+  }
+  memcpy(end, digits + start, sizeof(digits) - start);
+  end += sizeof(digits) - start;
   *end = '\0';
   return end;
 }
@@ -58,15 +66,18 @@ static void handle(int number, siginfo_t* info, void* context) {
 #else
   (void)context;
 #endif
-  if (number == SIGSEGV || number == SIGBUS) {
+  if (info->si_code <= 0) {
+    end = append(end, " sent by process ");
+    end = append_number(end, (uintptr_t)info->si_pid, 10);
+  } else if (number == SIGSEGV || number == SIGBUS) {
     const uintptr_t address = (uintptr_t)info->si_addr;
     end = append(end, " at address ");
-    end = append_hex(end, address);
+    end = append_number(end, address, 16);
     if (is_stack_overflow(address, stack_pointer)) end = append(end, " (stack overflow)");
   }
   if (instruction != 0) {
     end = append(end, ", instruction ");
-    end = append_hex(end, instruction);
+    end = append_number(end, instruction, 16);
   }
   fatal_text(ENGINE_EXIT_CRASH, text);
 }

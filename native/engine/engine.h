@@ -45,6 +45,8 @@ void engine_run(void);
 void engine_settle(void);
 // Starts the CPU budget of one callback (see ENGINE_CALLBACK_CPU_SECONDS).
 void engine_begin_callback(void);
+// Changes that budget: tests do not wait for a minute.
+void engine_set_callback_budget(double seconds);
 // The same, with a budget of `milliseconds` of wall clock: for the last words of a dying program.
 void engine_begin_last_callback(int milliseconds);
 // True when the budget was the reason of the exception at hand.

@@ -69,6 +69,16 @@ static JSValue heap_used(JSContext* ctx, JSValueConst this_value) {
   return JS_NewInt64(ctx, (int64_t)heap_in_use());
 }
 
+#ifdef YAVM_TEST_HOST
+static JSValue set_callback_budget(JSContext* ctx, JSValueConst this_value, int argc, JSValueConst* argv) {
+  (void)this_value, (void)argc;
+  double seconds;
+  if (JS_ToFloat64(ctx, &seconds, argv[0]) < 0) return JS_EXCEPTION;
+  engine_set_callback_budget(seconds);
+  return JS_UNDEFINED;
+}
+#endif
+
 static const JSCFunctionListEntry engine_properties[] = {
     JS_PROP_STRING_DEF("version", YAVM_VERSION, JS_PROP_ENUMERABLE),
     JS_CFUNC_DEF("setConsole", 1, set_console),
@@ -76,6 +86,9 @@ static const JSCFunctionListEntry engine_properties[] = {
     JS_CFUNC_DEF("setFatalFd", 1, set_fatal_fd),
     JS_CFUNC_DEF("exit", 1, exit_process),
     JS_CFUNC_DEF("collectGarbage", 0, collect_garbage),
+#ifdef YAVM_TEST_HOST
+    JS_CFUNC_DEF("setCallbackBudget", 1, set_callback_budget),
+#endif
     JS_CGETSET_DEF("heapUsed", heap_used, NULL),
 };
 

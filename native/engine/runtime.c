@@ -16,6 +16,8 @@ JSContext* engine_context;
 
 static JSValue program = ENGINE_UNDEFINED;
 
+static int64_t callback_nanoseconds = ENGINE_CALLBACK_CPU_SECONDS * 1000000000LL;
+
 static struct {
   clockid_t clock;
   int64_t deadline;  // Nanoseconds of `clock`; 0 until the first check of a callback.
@@ -31,10 +33,12 @@ static int64_t nanoseconds(clockid_t clock) {
 
 void engine_begin_callback(void) {
   budget.clock = CLOCK_PROCESS_CPUTIME_ID;
-  budget.length = ENGINE_CALLBACK_CPU_SECONDS * 1000000000LL;
+  budget.length = callback_nanoseconds;
   budget.deadline = 0;
   budget.expired = false;
 }
+
+void engine_set_callback_budget(double seconds) { callback_nanoseconds = (int64_t)(seconds * 1e9); }
 
 void engine_begin_last_callback(int milliseconds) {
   budget.clock = CLOCK_MONOTONIC;

@@ -10,6 +10,7 @@ import { runBytecode, runScript } from './engine-host.ts';
 const EXCEPTION = 70;
 const CRASH = 71;
 const MEMORY = 72;
+const HUNG = 73;
 
 t.test('an uncaught exception: code 70, message, stack with names and lines, causes', async (t) => {
   const script = `
@@ -122,8 +123,41 @@ t.test('a signal of broken code: code 71, with its name', async (t) => {
   ]) {
     const result = await runScript(`yavmNative.kill(yavmNative.getPid(), ${number}); for (;;);`);
     t.equal(result.code, CRASH, String(name));
-    t.match(result.stderr, new RegExp(`^ya-vm: crash: ${name}.*instruction 0x[0-9a-f]+\n$`));
+    t.match(
+      result.stderr,
+      new RegExp(`^ya-vm: crash: ${name} sent by process \\d+, instruction 0x[0-9a-f]+\n$`),
+    );
   }
+});
+
+t.test('a full C stack: code 71, told from other bad addresses', async (t) => {
+  // A third of the stack that the engine counts on: JS overflows it before the engine's own limit.
+  const wrapper = ['prlimit', '--stack=196608:196608'];
+  const result = await runScript('(function down() { down(); })();', { wrapper });
+  t.equal(result.code, CRASH);
+  t.match(
+    result.stderr,
+    /^ya-vm: crash: SIGSEGV at address 0x[0-9a-f]+ \(stack overflow\), instruction 0x[0-9a-f]+\n$/,
+  );
+});
+
+t.test('a callback that never ends: code 73, with the stack of where it was', async (t) => {
+  const start = 'yavmEngine.setCallbackBudget(0.3);';
+  const loop = await runScript(`${start} setTimeout(function busy() { for (;;); }, 1);`);
+  t.equal(loop.code, HUNG);
+  t.match(
+    loop.stderr,
+    /uncaught exception \(it computed for too long\): InternalError: interrupted\n {4}at busy/,
+  );
+  const tasks = await runScript(
+    `${start} setTimeout(() => { (function again() { queueMicrotask(again); })(); }, 1);`,
+  );
+  t.equal(tasks.code, HUNG, 'its microtasks count');
+  const idle = await runScript(`${start} let n = 0; const id = setInterval(() => {
+    for (const end = Date.now() + 20; Date.now() < end;);
+    if (++n === 30) clearInterval(id);
+  }, 1);`);
+  t.equal(idle.code, 0, 'many short callbacks do not add up');
 });
 
 t.test('a file that is no bytecode is refused with a reason', async (t) => {

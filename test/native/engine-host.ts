@@ -16,6 +16,8 @@ export interface ScriptOptions {
   fd3?: number;
   /** The program that runs it; the ordinary test host when absent. */
   host?: string;
+  /** A program, and its arguments, that starts the host. */
+  wrapper?: string[];
 }
 
 export interface ScriptResult {
@@ -47,14 +49,15 @@ export function runBytecode(
   bytecode: string,
   options: ScriptOptions = {},
 ): Promise<ScriptResult> {
-  const { args = [], fd3 } = options;
+  const { args = [], fd3, wrapper = [] } = options;
   return new Promise((resolve, reject) => {
     const stdio = ['ignore', 'pipe', 'pipe', ...(fd3 === undefined ? [] : [fd3])] as (
       | 'ignore'
       | 'pipe'
       | number
     )[];
-    const child = spawn(host, [bytecode, ...args], { stdio });
+    const [program, ...words] = [...wrapper, host, bytecode, ...args] as [string, ...string[]];
+    const child = spawn(program, words, { stdio });
     const output = { stdout: '', stderr: '' };
     for (const name of ['stdout', 'stderr'] as const) {
       child[name]?.setEncoding('utf8').on('data', (text: string) => {
