@@ -4,7 +4,7 @@ import { basename, dirname, join } from 'node:path';
 import { compileAll, makeOnce, OBJECTS, type Unit } from './compile.ts';
 import { fetchQuickjs, QUICKJS_FLAGS, QUICKJS_SOURCES } from './quickjs.ts';
 import { ROOT, runTool } from './tool.ts';
-import { muslToolchain, sanitizedToolchain, type Toolchain, WARNINGS } from './toolchain.ts';
+import { muslToolchain, sanitizedToolchain, type Toolchain } from './toolchain.ts';
 
 /** Downloads and their unpacked contents; survives `make clean`. */
 export const CACHE = join(ROOT, 'build/cache');
@@ -65,7 +65,15 @@ export interface EngineOptions {
 
 function engineUnits(toolchain: Toolchain, quickjs: string, options: EngineOptions): Unit[] {
   const folder = join(OBJECTS, toolchain.name, options.testHost ? 'test-host' : 'engine');
-  const shared = [...WARNINGS, ...NODE_API_FLAGS, '-D_GNU_SOURCE', '-isystem', quickjs, '-isystem', NODE_API];
+  const shared = [
+    ...toolchain.warnings,
+    ...NODE_API_FLAGS,
+    '-D_GNU_SOURCE',
+    '-isystem',
+    quickjs,
+    '-isystem',
+    NODE_API,
+  ];
   const defines = [`-DYAVM_VERSION="${options.version}"`, ...(options.testHost ? ['-DYAVM_TEST_HOST'] : [])];
   const c = sourcesIn(ENGINE, '.c').map((source) => ({
     compiler: toolchain.cc,
@@ -86,7 +94,7 @@ function addonUnits(toolchain: Toolchain, sources: string[]): Unit[] {
   const includes = ['-isystem', NODE_ADDON_API, '-isystem', NODE_API];
   return sources.map((source) => ({
     compiler: toolchain.cxx,
-    flags: [...toolchain.cxxFlags, ...WARNINGS, ...NODE_API_FLAGS, '-D_GNU_SOURCE', ...includes],
+    flags: [...toolchain.cxxFlags, ...toolchain.warnings, ...NODE_API_FLAGS, '-D_GNU_SOURCE', ...includes],
     source,
     object: objectFor(join(OBJECTS, toolchain.name, basename(dirname(source))), source),
   }));
@@ -134,7 +142,7 @@ export async function buildBytecodeCompiler(): Promise<string> {
     ...quickjsUnits(host, quickjs),
     {
       compiler: host.cc,
-      flags: ['-std=gnu11', ...WARNINGS, '-D_GNU_SOURCE', '-O1', '-isystem', quickjs],
+      flags: ['-std=gnu11', ...host.warnings, '-D_GNU_SOURCE', '-O1', '-isystem', quickjs],
       source: tool,
       object: objectFor(join(OBJECTS, host.name), tool),
     },
