@@ -119,7 +119,7 @@ export interface ChannelOptions {
 /**
  * Outcome of a source or sink: bytes that passed, and the error when it ended by one. Called exactly once for each that was
  * opened, also when it was stopped, when the channel ended (`EPIPE`) or was closed (`ECANCELED`); never from inside a
- * call of JavaScript. Its number is unknown from then on.
+ * call of JavaScript. Its number is unknown from then on, but for a sink whose reader is gone: that one ends with sinkStop.
  */
 export type TransferEndListener = (total: number, error: NativeError | null) => void;
 
@@ -256,6 +256,14 @@ export interface Native {
   watch(fd: number, events: WatchEvents, callback: (events: WatchEvents) => void): void;
   /** Must be called before the descriptor is closed. Unknown descriptors are ignored. */
   unwatch(fd: number): void;
+
+  // ---- messages ----
+  /**
+   * Plain CBOR (RFC 8949): numbers, text, bytes, arrays, maps with text keys, booleans, null, undefined; definite lengths,
+   * no tags, 16 levels. Each costs the guest a tenth of what cbor-x does in the interpreter. Anything else throws (`ERR_CBOR`).
+   */
+  cborEncode(value: unknown): Uint8Array;
+  cborDecode(bytes: Uint8Array): unknown;
 
   // ---- stream: a framed, non-blocking descriptor with a native bulk path (guest/protocol/frames.ts) ----
   // A call that takes a descriptor over closes it in the end; when the call throws, it is still the caller's.

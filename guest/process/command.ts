@@ -67,9 +67,12 @@ export class Command {
     const env = completeEnvironment(request.env, identity.home, request.tty !== undefined);
     const name = request.argv[0] as string;
     const stdio = openStdio(context.native, context.rootFd, request);
-    let cgroup: Cgroup | null = null;
+    let command: Command | null = null;
     try {
-      cgroup = context.cgroups.take({ memory: request.memoryLimit, pids: request.pidsLimit });
+      const cgroup = context.cgroups.take({ memory: request.memoryLimit, pids: request.pidsLimit });
+      command = new Command(id, cgroup, context);
+      // First, because it can be refused (a stream's number may be in use), and then nothing has been started.
+      command.#connect(stdio, request);
       const { pid, pidfd } = context.native.spawn({
         file: executableCandidates(name, environmentValue(env, 'PATH') ?? ''),
         argv: [request.argv0 ?? name, ...request.argv.slice(1)],
@@ -89,16 +92,14 @@ export class Command {
         oomScoreAdjust: 0,
       });
       stdio.closeChildEnds();
-      const command = new Command(id, cgroup, context);
-      command.#pid = pid;
-      command.#pidfd = pidfd;
-      context.reaper.expect(pid, (status) => command.#exited(status, onExited));
-      command.#connect(stdio, request);
-      return command;
+      const started = command;
+      started.#pid = pid;
+      started.#pidfd = pidfd;
+      context.reaper.expect(pid, (status) => started.#exited(status, onExited));
+      return started;
     } catch (error) {
       stdio.closeAll();
-      // Nothing was ever in it: a failed spawn is reaped before it returns.
-      cgroup?.remove();
+      if (command) command.#undo();
       throw isNativeError(error) ? spawnError(name, request, error) : error;
     }
   }
@@ -149,16 +150,33 @@ export class Command {
   /** Hands our ends of the command's descriptors to the native pumps. */
   #connect(stdio: Stdio, request: RunRequest): void {
     const { native } = this.#context;
+    const handOver = (fd: number | undefined, open: (fd: number) => void) => {
+      if (fd === undefined) return;
+      open(fd);
+      stdio.handedOver(fd);
+    };
     if (stdio.terminal !== undefined) {
       this.#terminal = native.dup(stdio.terminal);
-      if (request.stdin !== undefined)
-        this.#openSink(request.stdin, native.dup(stdio.terminal), TERMINAL_EOF);
-      this.#openSource('stdout', streamOf(request.stdout), stdio.terminal);
+      if (request.stdin !== undefined) {
+        const fd = stdio.keep(native.dup(stdio.terminal));
+        handOver(fd, (fd) => this.#openSink(request.stdin as number, fd, TERMINAL_EOF));
+      }
+      handOver(stdio.terminal, (fd) => this.#openSource('stdout', streamOf(request.stdout), fd));
       return;
     }
-    if (stdio.stdin !== undefined) this.#openSink(request.stdin as number, stdio.stdin, CLOSE_AT_EOF);
-    if (stdio.stdout !== undefined) this.#openSource('stdout', streamOf(request.stdout), stdio.stdout);
-    if (stdio.stderr !== undefined) this.#openSource('stderr', streamOf(request.stderr), stdio.stderr);
+    handOver(stdio.stdin, (fd) => this.#openSink(request.stdin as number, fd, CLOSE_AT_EOF));
+    handOver(stdio.stdout, (fd) => this.#openSource('stdout', streamOf(request.stdout), fd));
+    handOver(stdio.stderr, (fd) => this.#openSource('stderr', streamOf(request.stderr), fd));
+  }
+
+  /** Takes back what there is of a command that was not started. */
+  #undo(): void {
+    const { native } = this.#context;
+    this.closeInput();
+    for (const source of this.#sources.values()) native.sourceStop(source);
+    this.#closeTerminal();
+    // Nothing was ever in it: a failed spawn is reaped before it returns.
+    this.cgroup.remove();
   }
 
   #openSource(name: OutputName, stream: number, fd: number): void {
@@ -173,9 +191,8 @@ export class Command {
 
   #openSink(stream: number, fd: number, eofByte: number): void {
     const { native, dataChannel } = this.#context;
-    this.#sink = native.sinkOpen(dataChannel, stream, fd, STREAM_WINDOW, eofByte, () => {
-      this.#sink = null;
-    });
+    // Not forgotten at its end: a sink whose reader is gone goes on eating what the host sends, until closeInput.
+    this.#sink = native.sinkOpen(dataChannel, stream, fd, STREAM_WINDOW, eofByte, () => {});
   }
 
   #closeTerminal(): void {

@@ -5,7 +5,7 @@
 import type { Native, NativeError } from '../../native/face.ts';
 
 /** Longest that one case may take, milliseconds: a case that waits for what never comes. */
-const DEADLINE = 60_000;
+const DEADLINE = { ordinary: 60_000, soak: 900_000 };
 
 /** What a case checks with; each call counts. */
 export interface Assert {
@@ -58,7 +58,7 @@ async function runCase(
   const assert = makeAssert(options);
   const before = openDescriptors(native);
   try {
-    await withDeadline(async () => run(native, assert));
+    await withDeadline(async () => run(native, assert), options.soak ? DEADLINE.soak : DEADLINE.ordinary);
     const left = openDescriptors(native).filter((fd) => !before.includes(fd));
     if (left.length > 0) throw new Error(`descriptors left open: ${left.join(', ')}`);
     if (assert.count() === 0) throw new Error('the case checked nothing');
@@ -69,9 +69,9 @@ async function runCase(
   }
 }
 
-function withDeadline(run: () => Promise<void>): Promise<void> {
+function withDeadline(run: () => Promise<void>, deadline: number): Promise<void> {
   return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => reject(new Error(`not done after ${DEADLINE} ms`)), DEADLINE);
+    const timer = setTimeout(() => reject(new Error(`not done after ${deadline} ms`)), deadline);
     run().then(
       () => {
         clearTimeout(timer);

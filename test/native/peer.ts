@@ -165,5 +165,5 @@ export interface Outcomes {
 
 export function outcomes(): Outcomes {
   const list: Outcomes['list'] = [];
-  return { list, note: (total, error) => list.push({ total, code: error && error.code }) };
+  return { list, note: (total, error) => list.push({ total, code: error?.code ?? null }) };
 }

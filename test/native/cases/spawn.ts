@@ -86,7 +86,7 @@ export const spawnCases: Case[] = [
           argv: [
             'sh',
             '-c',
-            [b, c, a, 900].map((fd) => `cat /proc/self/fd/${fd}; `).join('') + 'ls /proc/self/fd | wc -l',
+            `${[b, c, a, 900].map((fd) => `cat /proc/self/fd/${fd}; `).join('')}ls /proc/self/fd | wc -l`,
           ],
           env: ['PATH=/bin:/usr/bin'],
           fds: [
