@@ -43,8 +43,8 @@ export async function bundle(options: BundleOptions): Promise<Metafile> {
     legalComments: 'none',
     minifySyntax: true,
     absWorkingDir: ROOT,
-    // The build of cbor-x that does not look for eval, of which the engine has none.
-    alias: { 'cbor-x': join(ROOT, 'node_modules/cbor-x/dist/index-no-eval.cjs') },
+    // `#cbor` is the addon's in /init (package.json, "imports").
+    conditions: ['guest'],
     define: { __YAVM_TEST__: String(test), __YAVM_VERSION__: JSON.stringify(version) },
     metafile: true,
     logLevel: 'silent',

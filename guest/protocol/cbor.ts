@@ -1,5 +1,6 @@
 /**
- * A strict look at CBOR before the library decodes it.
+ * CBOR by cbor-x, for every program that is not `/init` (which takes guest/lib/cbor.ts, by the import condition `guest`),
+ * with a strict look at the bytes before the library decodes them.
  *
  * cbor-x reads far more than our messages need: tags that build dates, errors, shared and cyclic values, records that are
  * compiled with `new Function`. A peer that is not trusted must not reach any of that, so only the plain data model
@@ -7,12 +8,36 @@
  * definite length and inside the message.
  */
 
+import { Decoder, Encoder } from 'cbor-x';
+
+/** Byte strings carry no tag, maps are objects without record definitions (what any CBOR library reads), and are copied
+ * out of the frame they came in, which is reused for the next. */
+const options = {
+  tagUint8Array: false,
+  useRecords: false,
+  mapsAsObjects: true,
+  int64AsNumber: true,
+  copyBuffers: true,
+};
+const encoder = new Encoder(options);
+const decoder = new Decoder(options);
+
 /** Nesting allowed; our deepest message has 6 levels. */
 const MAX_DEPTH = 16;
 
 /** Bytes that are no message of ours. */
 export class CborError extends Error {
   override name = 'CborError';
+}
+
+export function encodeCbor(value: unknown): Uint8Array {
+  return encoder.encode(value);
+}
+
+/** Decodes one complete, plain value. @throws {CborError} */
+export function decodeCbor(bytes: Uint8Array): unknown {
+  checkCbor(bytes);
+  return decoder.decode(bytes);
 }
 
 /** Passes one complete, plain CBOR value. Takes time in proportion to its bytes, and no memory. @throws {CborError} */
@@ -50,7 +75,10 @@ function checkItem(bytes: Uint8Array, start: number, depth: number): number {
     case 5:
       for (let left = argument(bytes, start, low, width); left > 0; left--) {
         if ((bytes[offset] ?? 0) >> 5 !== 3) throw new CborError('map key is not text');
-        offset = checkItem(bytes, checkItem(bytes, offset, depth + 1), depth + 1);
+        const key = offset;
+        offset = checkItem(bytes, offset, depth + 1);
+        if (isPrototype(bytes, key, offset)) throw new CborError('map key __proto__');
+        offset = checkItem(bytes, offset, depth + 1);
       }
       return offset;
     case 6:
@@ -60,6 +88,26 @@ function checkItem(bytes: Uint8Array, start: number, depth: number): number {
       if ((low < 20 || low > 23) && width < 2) throw new CborError('unknown simple value');
       return offset;
   }
+}
+
+/** Whether the text from `start` to `end` is `__proto__`: setting it would change what the object inherits from. */
+function isPrototype(bytes: Uint8Array, start: number, end: number): boolean {
+  const name = '__proto__';
+  if (end - start < name.length + 1) return false;
+  const from = end - name.length;
+  // Longer heads than needed are allowed, so the text is found from its end, and its length from its head.
+  if (argument(bytes, start, (bytes[start] as number) & 0x1f, headWidth(bytes, start)) !== name.length)
+    return false;
+  for (let index = 0; index < name.length; index++) {
+    if (bytes[from + index] !== name.charCodeAt(index)) return false;
+  }
+  return true;
+}
+
+/** Bytes of an item's argument after its first byte. */
+function headWidth(bytes: Uint8Array, start: number): number {
+  const low = (bytes[start] as number) & 0x1f;
+  return low < 24 ? 0 : 1 << (low - 24);
 }
 
 /** The number in an item's head: its value, length or count. */

@@ -1,24 +1,8 @@
-/**
- * Messages ↔ bytes: CBOR by cbor-x, then the validators. Used by both sides; in `/init` the bundler takes cbor-x's
- * build without `eval`.
- */
-import { Decoder, Encoder } from 'cbor-x';
-import { checkCbor } from './cbor.ts';
-import { asMap, ValidationError } from './check.ts';
+/** Messages ↔ bytes: CBOR, then the validators. Used by both sides; `#cbor` is cbor-x, and in `/init` the addon. */
+import { decodeCbor, encodeCbor } from '#cbor';
+import { asMap, at, ValidationError } from './check.ts';
 import type { GuestErrorCode, Notification, Operation, Reply, Request } from './messages.ts';
 import { notifications, requestId, requests, wireError } from './validate.ts';
-
-/** Byte strings carry no tag, maps are objects without record definitions (what any CBOR library reads), and are copied
- * out of the frame they came in, which is reused for the next. */
-const options = {
-  tagUint8Array: false,
-  useRecords: false,
-  mapsAsObjects: true,
-  int64AsNumber: true,
-  copyBuffers: true,
-};
-const encoder = new Encoder(options);
-const decoder = new Decoder(options);
 
 /** A payload that is no request this guest can carry out. */
 export class RequestError extends Error {
@@ -36,13 +20,12 @@ export class RequestError extends Error {
 
 /** Encodes any message as the payload of a control frame. */
 export function encodeMessage(message: Request | Reply | Notification): Uint8Array {
-  return encoder.encode(message);
+  return encodeCbor(message);
 }
 
 /** Decodes a map, nothing more. @throws {CborError | ValidationError} when it is none. */
 export function decodeMap(payload: Uint8Array): Record<string, unknown> {
-  checkCbor(payload);
-  return asMap(decoder.decode(payload), '');
+  return asMap(decodeCbor(payload));
 }
 
 /** The guest's side: a request, checked field by field. @throws {RequestError} with the code to answer with. */
@@ -50,13 +33,13 @@ export function decodeRequest(payload: Uint8Array): Request {
   let id: number | undefined;
   try {
     const map = decodeMap(payload);
-    id = requestId(map.id, 'id');
+    id = at('id', requestId, map.id);
     const { op } = map;
-    if (typeof op !== 'string') throw new ValidationError('op', 'not text');
+    if (typeof op !== 'string') throw new ValidationError('not text', 'op');
     if (!Object.keys(requests).includes(op)) {
       throw new RequestError('unknown-request', `unknown request '${op.slice(0, 64)}'`, id);
     }
-    return { ...requests[op as Operation](map, ''), id };
+    return { ...requests[op as Operation](map), id };
   } catch (error) {
     if (error instanceof RequestError) throw error;
     throw new RequestError('bad-request', error instanceof Error ? error.message : String(error), id);
@@ -75,13 +58,13 @@ export interface UnknownEvent {
 export function decodeGuestMessage(payload: Uint8Array): Reply | Notification | UnknownEvent {
   const map = decodeMap(payload);
   if (map.event === undefined) {
-    const id = requestId(map.id, 'id');
-    if (map.error !== undefined) return { id, error: wireError(map.error, 'error') };
-    if (map.ok === undefined) throw new ValidationError('', "has none of 'event', 'ok' and 'error'");
+    const id = at('id', requestId, map.id);
+    if (map.error !== undefined) return { id, error: at('error', wireError, map.error) };
+    if (map.ok === undefined) throw new ValidationError("has none of 'event', 'ok' and 'error'");
     return { id, ok: map.ok };
   }
   const { event } = map;
-  if (typeof event !== 'string') throw new ValidationError('event', 'not text');
+  if (typeof event !== 'string') throw new ValidationError('not text', 'event');
   if (!Object.keys(notifications).includes(event)) return { unknown: event.slice(0, 64) };
-  return notifications[event as Notification['event']](map, '');
+  return notifications[event as Notification['event']](map);
 }

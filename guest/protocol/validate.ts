@@ -126,7 +126,7 @@ const output = either(isText, oneOf('discard'), either(has('stream'), streamed, 
 const errorOutput = either((value) => value === 'stdout', oneOf('stdout'), output);
 
 const soft = integer(-1);
-const limit: Check<[number, number]> = (value, at) => list(soft, 2, 2)(value, at) as [number, number];
+const limit: Check<[number, number]> = (value) => list(soft, 2, 2)(value) as [number, number];
 const window = object<{ rows: number; columns: number }>({ rows: windowSide, columns: windowSide });
 const transfer = { path, stream, format: oneOf('file', 'tar') } as const;
 
@@ -249,8 +249,8 @@ const GUEST_ERRORS: readonly GuestErrorCode[] = [
 ];
 
 /** A newer guest may have codes that this host does not know: they count as `internal`, the message tells the rest. */
-const errorCode: Check<GuestErrorCode> = (value, at) => {
-  const code = text(64)(value, at) as GuestErrorCode;
+const errorCode: Check<GuestErrorCode> = (value) => {
+  const code = text(64)(value) as GuestErrorCode;
   return GUEST_ERRORS.includes(code) ? code : 'internal';
 };
 
@@ -276,10 +276,10 @@ const exitedFields = object<ExitedEvent>({
   memoryPeak: size,
 });
 
-const exited: Check<ExitedEvent> = (value, at) => {
-  const event = exitedFields(value, at);
+const exited: Check<ExitedEvent> = (value) => {
+  const event = exitedFields(value);
   if ((event.code === undefined) === (event.signal === undefined)) {
-    throw new ValidationError('code, signal', 'exactly one is needed');
+    throw new ValidationError('exactly one is needed', 'code, signal');
   }
   return event;
 };

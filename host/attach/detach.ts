@@ -1,4 +1,5 @@
 /** The one message that exists on attach.sock alone: a client says that its command goes on after it left. */
+import { at } from '../../guest/protocol/check.ts';
 import { encodeMessage } from '../../guest/protocol/codec.ts';
 import { encodeFrame, FrameType } from '../../guest/protocol/frames.ts';
 import type { Notification } from '../../guest/protocol/messages.ts';
@@ -14,5 +15,5 @@ export function encodeDetach(process: number): Uint8Array {
 
 /** The command that is detached; null when the message is another one. @throws {ValidationError} without a process. */
 export function decodeDetach(map: Record<string, unknown>): number | null {
-  return map.event === EVENT ? requestId(map.process, 'process') : null;
+  return map.event === EVENT ? at('process', requestId, map.process) : null;
 }

@@ -1,4 +1,6 @@
 /** Requests in flight: numbered, each with a deadline, each answered once. */
+
+import { at, type Check } from '../../guest/protocol/check.ts';
 import { encodeMessage } from '../../guest/protocol/codec.ts';
 import { FrameType, MAX_CONTROL_PAYLOAD } from '../../guest/protocol/frames.ts';
 import type { Operation, Reply, ReplyOf, RequestBody, RequestOf } from '../../guest/protocol/messages.ts';
@@ -75,7 +77,7 @@ export class Requests {
     this.#last = id;
     const answer = this.#wait(id, op, options);
     this.#port.send(FrameType.message, 0, payload);
-    return replies[op](await answer, 'ok');
+    return replies[op](await answer);
   }
 
   /** Settles the request that `reply` is for. @throws {Error} when there was none: the guest makes answers up. */
@@ -95,7 +97,7 @@ export class Requests {
       return;
     }
     // Checked here, not only where it is awaited: a malformed answer is the guest's fault, and ends it.
-    replies[pending.op](reply.ok, `ok of '${pending.op}'`);
+    at(`ok of '${pending.op}'`, replies[pending.op] as Check<unknown>, reply.ok);
     pending.settle({ ok: reply.ok });
   }
 

@@ -89,6 +89,8 @@ constexpr Export kExports[] = {
     {"pending", Call<Pending>},
     {"watch", Call<Watch>},
     {"unwatch", Call<Unwatch>},
+    {"cborEncode", Call<CborEncode>},
+    {"cborDecode", Call<CborDecode>},
     {"channelOpen", Call<ChannelOpen>},
     {"channelSend", Call<ChannelSend>},
     {"channelQueued", Call<ChannelQueued>},

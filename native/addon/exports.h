@@ -107,6 +107,10 @@ Napi::Value SocketPair(const Napi::CallbackInfo& info);
 Napi::Value Watch(const Napi::CallbackInfo& info);
 Napi::Value Unwatch(const Napi::CallbackInfo& info);
 
+// cbor_encode.cc, cbor_decode.cc
+Napi::Value CborEncode(const Napi::CallbackInfo& info);
+Napi::Value CborDecode(const Napi::CallbackInfo& info);
+
 // stream.cc
 Napi::Value ChannelOpen(const Napi::CallbackInfo& info);
 Napi::Value ChannelSend(const Napi::CallbackInfo& info);

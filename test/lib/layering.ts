@@ -22,7 +22,8 @@ export const ROWS: Row[] = [
   { of: 'native/load.ts', ours: [ADDON], packages: ['node:'] },
 
   // The guest: no Node, no package but the codec. init.ts ties its parts together.
-  { of: 'guest/protocol', ours: [], packages: ['cbor-x'] },
+  // `#cbor` is this folder's own cbor.ts, and in /init the addon's by way of guest/lib (package.json, "imports").
+  { of: 'guest/protocol', ours: [], packages: ['cbor-x', '#cbor'] },
   { of: 'guest/errors.ts', ours: [ADDON, 'guest/protocol'], packages: [] },
   { of: 'guest/lib', ours: [ADDON, 'guest/errors.ts'], packages: [] },
   { of: 'guest/boot', ours: GUEST_BASE, packages: [] },

@@ -1,4 +1,5 @@
 /** The addon's test suite: the same cases under Node and under the guest's engine. */
+import { cborCases } from './cases/cbor.ts';
 import { channelCases } from './cases/channel.ts';
 import { faceCases } from './cases/face.ts';
 import { fileCases } from './cases/file.ts';
@@ -25,6 +26,7 @@ export const cases: Case[] = [
   ...mountCases,
   ...netlinkCases,
   ...systemCases,
+  ...cborCases,
   ...channelCases,
   ...sourceCases,
   ...sinkCases,

@@ -30,7 +30,7 @@ t.test('the guest is told its layers, topmost first, and what is valid', async (
     clock: 1_764_080_000.25,
     logLevel: 'warn',
   });
-  t.doesNotThrow(() => requests.configure(request, ''));
+  t.doesNotThrow(() => requests.configure(request));
   t.strictSame(planConfigure({ ...SPEC, root: { ram: 1e8 } }, facts).upper, { ram: 1e8 });
 });
 
