@@ -1,5 +1,5 @@
 /** Processes end, are killed, reaped and counted as PID 1 should have it. */
-import t from 'tap';
+import t, { type Test } from 'tap';
 import type { Vm } from '../../host/runtime/index.ts';
 import { eventually, type Running, start } from '../lib/running.ts';
 import { count } from '../lib/scale.ts';
@@ -81,7 +81,13 @@ t.test('with 4 CPU', async (t) => {
 
 t.test('with 1 CPU', async (t) => {
   const vm = await startTestVm(t);
+  await t.test('ends', (t) => ends(t, vm));
+  await t.test('kills', (t) => kills(t, vm));
+  await t.test('figures', (t) => figures(t, vm));
+  await t.test('out of memory', (t) => outOfMemory(t, vm));
+});
 
+async function ends(t: Test, vm: Vm): Promise<void> {
   t.test('exit codes', async (t) => {
     for (const code of [0, 1, 42, 127, 128, 255]) {
       const { result } = await run(vm, ['sh', '-c', `exit ${code}`]);
@@ -116,7 +122,9 @@ t.test('with 1 CPU', async (t) => {
     await nothingRuns(vm);
     await t.rejects(running.command.signal(SIGTERM), { code: 'YAVM_E_GUEST_UNKNOWN_PROCESS' });
   });
+}
 
+async function kills(t: Test, vm: Vm): Promise<void> {
   t.test('a kill ends the whole tree: double forks, other sessions, those that ignore TERM', async (t) => {
     const stubborn = `trap "" TERM HUP INT; echo $$; while :; do sleep 0.1; done`;
     const tree = `
@@ -151,7 +159,9 @@ t.test('with 1 CPU', async (t) => {
     await nothingRuns(vm);
     t.equal(await zombies(vm), '');
   });
+}
 
+async function figures(t: Test, vm: Vm): Promise<void> {
   t.test('each command has figures of its own', async (t) => {
     const { result } = await run(vm, [
       'sh',
@@ -171,10 +181,9 @@ t.test('with 1 CPU', async (t) => {
     await running.command.signal(SIGKILL, { tree: true });
     t.match(await running.command.result, { exitCode: 128 + SIGKILL });
   });
-});
+}
 
-t.test('out of memory', async (t) => {
-  const vm = await startTestVm(t);
+async function outOfMemory(t: Test, vm: Vm): Promise<void> {
   /** Takes so much at once, and writes to all of it. */
   const hog = (mebibytes: number) => `dd if=/dev/zero of=/dev/null bs=${mebibytes}M count=1 2>/dev/null`;
   /** Of the VM, for which the kernel would still promise the memory that commands may not take. */
@@ -229,4 +238,4 @@ t.test('out of memory', async (t) => {
     const { agent } = (await vm.stats()).memory;
     t.ok(agent < 8 * MIB, `the agent has ${agent} bytes`);
   });
-});
+}

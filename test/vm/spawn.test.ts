@@ -7,6 +7,15 @@ import { type Run, run, shell, startTestVm } from '../lib/vm.ts';
 // The runner has a deadline for the whole file.
 t.setTimeout(0);
 
+/** Fields of the error that is expected. */
+interface Refusal {
+  code: string;
+  errno?: string;
+  syscall?: string;
+  path?: string | RegExp;
+  message?: RegExp;
+}
+
 /** stdout of a command that must succeed. */
 async function output(vm: Vm, what: Run): Promise<string> {
   const { result, stdout, stderr } = await run(vm, what);
@@ -28,7 +37,11 @@ t.test('a VM', async (t) => {
     await shell(vm, 'mkdir /bad/directory; mkfifo /bad/fifo; mkdir -m 700 /secret');
 
     const SPAWN = 'YAVM_E_GUEST_SPAWN_FAILED';
-    const failures: [what: string, spec: Partial<CommandSpec> & { argv: string[] }, error: object][] = [
+    const failures: [
+      what: string,
+      spec: Partial<CommandSpec> & { argv: string[] },
+      error: Refusal,
+    ][] = [
       [
         'a name that is not in PATH',
         { argv: ['nothing'], env: ['PATH=/usr/bin:/bin'] },
