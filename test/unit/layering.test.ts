@@ -21,8 +21,8 @@ t.test('no file imports what its folder may not import', async (t) => {
 });
 
 t.test('every package that is imported is named in package.json', async (t) => {
-  const { dependencies, devDependencies } = JSON.parse(readSource('package.json'));
-  const named = new Set([...Object.keys(dependencies), ...Object.keys(devDependencies)]);
+  const { dependencies, devDependencies, imports } = JSON.parse(readSource('package.json'));
+  const named = new Set([dependencies, devDependencies, imports].flatMap((names) => Object.keys(names)));
   const allowed = new Set(ROWS.flatMap((row) => row.packages).filter((name) => name !== 'node:'));
   t.same(
     [...allowed].filter((name) => !named.has(name)),
