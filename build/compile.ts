@@ -28,6 +28,11 @@ interface Record {
 /** Contents by file name, as digests; files do not change while a build runs. */
 const digests = new Map<string, string>();
 
+/** Makes this process read files anew: they have changed while it ran. */
+export function forgetFiles(): void {
+  digests.clear();
+}
+
 function digestOf(file: string): string {
   let digest = digests.get(file);
   if (digest === undefined) {

@@ -44,11 +44,11 @@ function objectFor(folder: string, source: string): string {
 }
 
 /** QuickJS itself. */
-function quickjsUnits(toolchain: Toolchain, quickjs: string): Unit[] {
+function quickjsUnits(toolchain: Toolchain, quickjs: string, optimise: string = OPTIMISE): Unit[] {
   return QUICKJS_SOURCES.map((name) => ({
     compiler: toolchain.cc,
     // Its undefined behaviours are not ours to judge (a shift by clz(0), for one).
-    flags: [...toolchain.cFlags, '-fno-sanitize=undefined', ...QUICKJS_FLAGS, OPTIMISE],
+    flags: [...toolchain.cFlags, '-fno-sanitize=undefined', ...QUICKJS_FLAGS, optimise],
     source: join(quickjs, name),
     object: objectFor(join(OBJECTS, toolchain.name, 'quickjs'), name),
   }));
@@ -139,7 +139,7 @@ export async function buildBytecodeCompiler(): Promise<string> {
   };
   const tool = join(ENGINE, 'tool/bytecode.c');
   const objects = await compileAll([
-    ...quickjsUnits(host, quickjs),
+    ...quickjsUnits(host, quickjs, '-O0'), // It runs for some milliseconds.
     {
       compiler: host.cc,
       flags: ['-std=gnu11', ...host.warnings, '-D_GNU_SOURCE', '-O1', '-isystem', quickjs],

@@ -3,8 +3,10 @@
 
 #include "engine.h"
 
-// The first full collection runs when the heap has grown by this since the program's start; QuickJS sets the next ones
-// to 1.5 × what survived. Reference counting frees nearly everything at once: only cycles and weak references wait.
+// Reference counting frees nearly everything at once: only cycles and weak references wait for a full collection. While
+// the program is being loaded (0.8 MB for the agent) nothing dies: the first one runs when the heap has this size, or
+// has grown by that much since the end of the script. QuickJS sets the next ones to 1.5 × what survived.
+#define GC_AT_START (2 * 1024 * 1024)
 #define GC_GROWTH (256 * 1024)
 // Bound of the C stack that JS may use, bytes: some 1,500 nested JS calls. The kernel gives the thread 8 MiB.
 #define STACK_LIMIT (512 * 1024)
@@ -77,7 +79,7 @@ void engine_start(const uint8_t* bytecode, size_t size) {
   JSRuntime* runtime = JS_NewRuntime2(&heap_functions, NULL);
   engine_context = runtime == NULL ? NULL : JS_NewContextRaw(runtime);
   if (engine_context == NULL) fatal_text(ENGINE_EXIT_MEMORY, "no memory for the JavaScript runtime");
-  JS_SetGCThreshold(runtime, (size_t)-1);  // Nothing dies while the program is being loaded.
+  JS_SetGCThreshold(runtime, GC_AT_START);
   JS_SetMaxStackSize(runtime, STACK_LIMIT);
   JS_SetInterruptHandler(runtime, check_budget, NULL);
   rejections_track(runtime);
