@@ -16,7 +16,7 @@ export const ADDON = 'build/out/yavm.node';
 export const addonStep: Step = {
   name: 'addon',
   says: 'native addon for Node',
-  inputs: ['native/addon', 'build/addon.ts'],
+  inputs: ['native/addon', 'build/addon.ts', 'package-lock.json'],
   outputs: [ADDON],
   after: [],
   run: compile,
