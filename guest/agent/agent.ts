@@ -17,6 +17,8 @@ export interface Task {
   commands: Commands;
   cgroups: CgroupTree;
   reaper: Reaper;
+  /** File transfers under way. */
+  transfers: number;
 }
 
 /** Milliseconds since boot at which the steps before hello ended. */

@@ -79,7 +79,7 @@ function prepareTask(
       });
     },
   );
-  return { root, network, commands, cgroups, reaper };
+  return { root, network, commands, cgroups, reaper, transfers: 0 };
 }
 
 /** Runs steps and keeps how long each took. */

@@ -2,11 +2,13 @@
  * `read-files` and `write-files`: done by a child of the agent, `/init --role files …`, so that a slow or full
  * disk never blocks PID 1. The bytes go port ↔ pipe ↔ child by the native pumps.
  */
+import type { Native, NativeError } from '../../native/face.ts';
 import { fromNative, GuestError } from '../errors.ts';
 import { O_CLOEXEC, O_RDWR } from '../lib/constants.ts';
+import type { Cgroup } from '../process/cgroup.ts';
 import { STREAM_WINDOW } from '../protocol/frames.ts';
 import type { FilesReply, ReadFilesRequest, WireError, WriteFilesRequest } from '../protocol/messages.ts';
-import type { Agent } from './agent.ts';
+import type { Agent, Task } from './agent.ts';
 
 /** The agent's own ELF. */
 const SELF = '/proc/self/exe';
@@ -17,16 +19,22 @@ const ROOT_FD = 4;
 /** Longest result line, bytes (a path and an error text). */
 const MAX_RESULT = 16 * 1024;
 
+/** Transfers at a time: each is a process that holds a few hundred KiB beside its windows. */
+const MAX_TRANSFERS = 32;
+
 /** Sends a file or tar on the request's stream; resolves when all of it was sent. @throws {GuestError} */
 export async function readFiles(agent: Agent, request: ReadFilesRequest): Promise<FilesReply> {
   const { native } = agent;
+  const task = taskWithRoom(agent);
   const [read, write] = native.pipe('read', STREAM_WINDOW);
-  const sent = new Promise<void>((resolve, reject) => {
-    native.sourceOpen(agent.dataChannel, request.stream, read, STREAM_WINDOW, (_total, error) =>
-      error ? reject(fromNative('file-failed', `cannot send '${request.path}'`, error)) : resolve(),
-    );
-  });
-  const worked = runFilesRole(agent, ['read', request.format, request.path], [[write, 1]]);
+  let sent: Promise<void>;
+  try {
+    sent = openSource(agent, request, read);
+  } catch (error) {
+    for (const fd of [read, write]) native.close(fd);
+    throw fromNative('file-failed', `cannot send '${request.path}'`, error);
+  }
+  const worked = runFilesRole(native, task, ['read', request.format, request.path], [[write, 1]]);
   native.close(write);
   const [reply] = await Promise.all([worked, sent]);
   return reply;
@@ -34,9 +42,8 @@ export async function readFiles(agent: Agent, request: ReadFilesRequest): Promis
 
 /** Takes a file or tar from the request's stream; resolves when it is on the file system. @throws {GuestError} */
 export async function writeFiles(agent: Agent, request: WriteFilesRequest): Promise<FilesReply> {
-  const { native } = agent;
-  const [read, write] = native.pipe('write', STREAM_WINDOW);
-  const sink = native.sinkOpen(agent.dataChannel, request.stream, write, STREAM_WINDOW, -1, () => {});
+  const { native, dataChannel } = agent;
+  const task = taskWithRoom(agent);
   const option = (name: string, value: number | undefined) =>
     value === undefined ? [] : [`--${name}`, String(value)];
   const words = [
@@ -47,24 +54,57 @@ export async function writeFiles(agent: Agent, request: WriteFilesRequest): Prom
     ...option('uid', request.uid),
     ...option('gid', request.gid),
   ];
+  const [read, write] = native.pipe('write', STREAM_WINDOW);
+  let sink: number;
   try {
-    const worked = runFilesRole(agent, words, [[read, 0]]);
-    native.close(read);
+    sink = native.sinkOpen(dataChannel, request.stream, write, STREAM_WINDOW, -1, () => {});
+  } catch (error) {
+    for (const fd of [read, write]) native.close(fd);
+    throw fromNative('file-failed', `cannot receive '${request.path}'`, error);
+  }
+  const worked = runFilesRole(native, task, words, [[read, 0]]);
+  native.close(read);
+  try {
     return await worked;
   } finally {
     native.sinkStop(sink);
   }
 }
 
-/** Starts the role with the words given and resolves with its result line. */
-function runFilesRole(agent: Agent, words: string[], fds: [number, number][]): Promise<FilesReply> {
-  const { native } = agent;
+/** @throws {GuestError} not-configured; file-failed when so many run already */
+function taskWithRoom(agent: Agent): Task {
   const task = agent.task();
+  if (task.transfers < MAX_TRANSFERS) return task;
+  throw new GuestError('file-failed', `${MAX_TRANSFERS} file transfers run already`, { errno: 'EAGAIN' });
+}
+
+/** Pumps `fd` to the request's stream; resolves when all was sent. @throws {NativeError} at once: `fd` is the caller's then */
+function openSource({ native, dataChannel }: Agent, request: ReadFilesRequest, fd: number): Promise<void> {
+  let settle = (_: NativeError | null) => {};
+  const sent = new Promise<void>((resolve, reject) => {
+    settle = (error) =>
+      error ? reject(fromNative('file-failed', `cannot send '${request.path}'`, error)) : resolve();
+  });
+  native.sourceOpen(dataChannel, request.stream, fd, STREAM_WINDOW, (_total, error) => settle(error));
+  return sent;
+}
+
+/** Starts the role with the words given, before it returns, and resolves with its result line. */
+async function runFilesRole(
+  native: Native,
+  task: Task,
+  words: string[],
+  fds: [number, number][],
+): Promise<FilesReply> {
   const [resultRead, resultWrite] = native.pipe('none', 0);
-  const nothing = native.open('/dev/null', O_RDWR | O_CLOEXEC, 0);
-  const standard = [0, 1, 2].filter((fd) => !fds.some(([, child]) => child === fd));
-  const cgroup = task.cgroups.take({});
+  const given = [resultWrite];
+  let cgroup: Cgroup | null = null;
   try {
+    const nothing = native.open('/dev/null', O_RDWR | O_CLOEXEC, 0);
+    given.push(nothing);
+    const standard = [0, 1, 2].filter((fd) => !fds.some(([, child]) => child === fd));
+    const own = task.cgroups.take({});
+    cgroup = own;
     const { pid, pidfd } = native.spawn({
       file: [SELF],
       argv: ['init', '--role', 'files', ...words, '--root', String(ROOT_FD)],
@@ -75,7 +115,7 @@ function runFilesRole(agent: Agent, words: string[], fds: [number, number][]): P
         [resultWrite, RESULT_FD],
         [task.root.fd, ROOT_FD],
       ],
-      cgroupFd: cgroup.fd,
+      cgroupFd: own.fd,
       // Modes are the archive's or the request's.
       umask: 0,
       uid: 0,
@@ -83,31 +123,32 @@ function runFilesRole(agent: Agent, words: string[], fds: [number, number][]): P
       groups: [0],
     });
     native.close(pidfd);
+    task.transfers++;
     return new Promise((resolve, reject) => {
       task.reaper.expect(pid, (status) => {
-        const line = readResult(agent, resultRead);
-        cgroup.remove();
+        task.transfers--;
+        const line = readResult(native, resultRead);
+        own.remove();
         if (line.ok) resolve(line.ok);
         else reject(line.error ?? endedBadly(status.code, status.signal));
       });
     });
   } catch (error) {
     native.close(resultRead);
-    cgroup.remove();
+    cgroup?.remove();
     throw fromNative('file-failed', 'cannot start the file transfer', error);
   } finally {
-    native.close(nothing);
-    native.close(resultWrite);
+    for (const fd of given) native.close(fd);
   }
 }
 
 /** The child's result line. It has ended, so everything is in the pipe and the read cannot block. */
-function readResult(agent: Agent, fd: number): { ok?: FilesReply; error?: GuestError } {
+function readResult(native: Native, fd: number): { ok?: FilesReply; error?: GuestError } {
   const buffer = new Uint8Array(MAX_RESULT);
   let filled = 0;
   try {
     for (;;) {
-      const count = agent.native.read(fd, buffer.subarray(filled));
+      const count = native.read(fd, buffer.subarray(filled));
       if (count <= 0) break;
       filled += count;
     }
@@ -120,7 +161,7 @@ function readResult(agent: Agent, fd: number): { ok?: FilesReply; error?: GuestE
   } catch {
     return {};
   } finally {
-    agent.native.close(fd);
+    native.close(fd);
   }
 }
 

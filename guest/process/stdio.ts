@@ -27,7 +27,11 @@ export interface Stdio {
   terminal?: number;
   /** Closes what the child has been given; ours stay open. */
   closeChildEnds(): void;
-  /** Closes everything: the start failed. */
+  /** One more descriptor of ours. @returns it */
+  keep(fd: number): number;
+  /** A descriptor of ours has a new owner, who will close it. */
+  handedOver(fd: number): void;
+  /** Closes everything that is still here: the start failed. */
   closeAll(): void;
 }
 
@@ -38,6 +42,8 @@ export function openStdio(native: Native, rootFd: number, request: RunRequest): 
   const stdio: Stdio = {
     child: [],
     closeChildEnds: () => closeEach(native, theirs),
+    keep: (fd) => keep(ours, fd),
+    handedOver: (fd) => void ours.splice(ours.indexOf(fd), 1),
     closeAll: () => {
       closeEach(native, theirs);
       closeEach(native, ours);
