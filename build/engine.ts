@@ -4,7 +4,7 @@ import { basename, dirname, join } from 'node:path';
 import { compileAll, makeOnce, OBJECTS, type Unit } from './compile.ts';
 import { fetchQuickjs, QUICKJS_FLAGS, QUICKJS_SOURCES } from './quickjs.ts';
 import { ROOT, runTool } from './tool.ts';
-import { muslToolchain, sanitizedToolchain, type Toolchain } from './toolchain.ts';
+import { hostToolchain, muslToolchain, sanitizedToolchain, type Toolchain } from './toolchain.ts';
 
 /** Downloads and their unpacked contents; survives `make clean`. */
 export const CACHE = join(ROOT, 'build/cache');
@@ -26,12 +26,6 @@ const NODE_API_FLAGS = [
 /** Sources of the addon that belong to its other host, Node. */
 const NODE_ONLY = new Set(['loop_uv.cc']);
 
-/**
- * The interpreter is compiled for speed: −O2 makes /init 150 KB larger than −Os (60 KB in the compressed initramfs,
- * budget 0.7 MB) and runs JavaScript about a quarter faster. Link-time optimisation gains 4 KB and no time: not used.
- */
-const OPTIMISE = '-O2';
-
 function sourcesIn(folder: string, ending: string): string[] {
   return readdirSync(folder)
     .filter((name) => name.endsWith(ending))
@@ -44,11 +38,11 @@ function objectFor(folder: string, source: string): string {
 }
 
 /** QuickJS itself. */
-function quickjsUnits(toolchain: Toolchain, quickjs: string, optimise: string = OPTIMISE): Unit[] {
+function quickjsUnits(toolchain: Toolchain, quickjs: string): Unit[] {
   return QUICKJS_SOURCES.map((name) => ({
     compiler: toolchain.cc,
     // Its undefined behaviours are not ours to judge (a shift by clz(0), for one).
-    flags: [...toolchain.cFlags, '-fno-sanitize=undefined', ...QUICKJS_FLAGS, optimise],
+    flags: [...toolchain.cFlags, '-fno-sanitize=undefined', ...QUICKJS_FLAGS, toolchain.optimise],
     source: join(quickjs, name),
     object: objectFor(join(OBJECTS, toolchain.name, 'quickjs'), name),
   }));
@@ -77,7 +71,7 @@ function engineUnits(toolchain: Toolchain, quickjs: string, options: EngineOptio
   const defines = [`-DYAVM_VERSION="${options.version}"`, ...(options.testHost ? ['-DYAVM_TEST_HOST'] : [])];
   const c = sourcesIn(ENGINE, '.c').map((source) => ({
     compiler: toolchain.cc,
-    flags: ['-std=gnu11', ...toolchain.cFlags, ...shared, ...defines, OPTIMISE],
+    flags: ['-std=gnu11', ...toolchain.cFlags, ...shared, ...defines, toolchain.optimise],
     source,
     object: objectFor(folder, source),
   }));
@@ -130,19 +124,13 @@ export async function linkEngine(toolchain: Toolchain, objects: string[], out: s
  */
 export async function buildBytecodeCompiler(): Promise<string> {
   const quickjs = await fetchQuickjs(CACHE);
-  const host: Toolchain = {
-    ...sanitizedToolchain(),
-    name: 'host',
-    cFlags: [],
-    link: ['gcc'],
-    libraries: ['-lm'],
-  };
+  const host = hostToolchain();
   const tool = join(ENGINE, 'tool/bytecode.c');
   const objects = await compileAll([
-    ...quickjsUnits(host, quickjs, '-O0'), // It runs for some milliseconds.
+    ...quickjsUnits(host, quickjs),
     {
       compiler: host.cc,
-      flags: ['-std=gnu11', ...host.warnings, '-D_GNU_SOURCE', '-O1', '-isystem', quickjs],
+      flags: ['-std=gnu11', ...host.warnings, '-D_GNU_SOURCE', host.optimise, '-isystem', quickjs],
       source: tool,
       object: objectFor(join(OBJECTS, host.name), tool),
     },

@@ -1,4 +1,4 @@
-/** The two toolchains that the engine is compiled with: musl for what ships, the machine's own with sanitizers for tests. */
+/** The toolchains of the engine: musl for what ships, the machine's own for the build's tools, with sanitizers for tests. */
 import { existsSync, mkdirSync, readlinkSync, symlinkSync, unlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { ROOT, runTool, ToolError } from './tool.ts';
@@ -14,6 +14,8 @@ export interface Toolchain {
   cxxFlags: string[];
   /** Of the files that are written here, in both languages. */
   warnings: string[];
+  /** Of every C file, QuickJS's too. */
+  optimise: string;
   /** The linker driver, and what comes before the objects. */
   link: [program: string, ...flags: string[]];
   /** What comes after the objects. */
@@ -98,6 +100,9 @@ export async function muslToolchain(objects: string): Promise<Toolchain> {
       ...system([overlay, ...libstdcxx, ...musl, kernel]),
     ],
     warnings: WARNINGS, // Another compiler may know more of them: no reason to refuse a build.
+    // −Os makes /init 150 KB smaller (the compressed initramfs 60 KB of 0.7 MB) and the messages of the agent's protocol
+    // 1.5 times as slow. Link-time optimisation gains 4 KB and no time: not used.
+    optimise: '-O2',
     link: ['musl-gcc', '-static', '-Wl,--gc-sections', '-Wl,--build-id=none', '-Wl,-z,noexecstack'],
     // Of libstdc++ only what has no exceptions in it is taken, such as the trees of std::map.
     libraries: [(await runTool('g++', ['-print-file-name=libstdc++.a'])).trim(), '-lm'],
@@ -119,7 +124,23 @@ export function sanitizedToolchain(): Toolchain {
     cFlags: [...sanitize],
     cxxFlags: [...sanitize, ...CXX, '-O1'],
     warnings: [...WARNINGS, '-Werror'],
+    optimise: '-O1',
     link: ['g++', ...sanitize],
+    libraries: ['-lm'],
+  };
+}
+
+/** For the tools of the build, which run for some milliseconds. */
+export function hostToolchain(): Toolchain {
+  return {
+    name: 'host',
+    cc: 'gcc',
+    cxx: 'g++',
+    cFlags: [],
+    cxxFlags: CXX,
+    warnings: WARNINGS,
+    optimise: '-O0',
+    link: ['gcc'],
     libraries: ['-lm'],
   };
 }
