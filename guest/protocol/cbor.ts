@@ -24,6 +24,12 @@ const decoder = new Decoder(options);
 
 /** Nesting allowed; our deepest message has 6 levels. */
 const MAX_DEPTH = 16;
+/**
+ * Values in one message, the names in maps included, and how many of them may be lists and maps. An empty one is one byte
+ * here and a hundred in a JavaScript heap: without a bound a message of 1 MiB would take 100 MiB.
+ */
+export const MAX_VALUES = 65_536;
+export const MAX_COLLECTIONS = 8192;
 
 /** Bytes that are no message of ours. */
 export class CborError extends Error {
@@ -42,12 +48,19 @@ export function decodeCbor(bytes: Uint8Array): unknown {
 
 /** Passes one complete, plain CBOR value. Takes time in proportion to its bytes, and no memory. @throws {CborError} */
 export function checkCbor(bytes: Uint8Array): void {
-  const end = checkItem(bytes, 0, 0);
+  const end = checkItem(bytes, 0, 0, { values: MAX_VALUES, collections: MAX_COLLECTIONS });
   if (end !== bytes.length) throw new CborError(`${bytes.length - end} bytes after the message`);
 }
 
+/** What a message may still hold. */
+interface Room {
+  values: number;
+  collections: number;
+}
+
 /** Checks the item at `start`; returns the offset after it. */
-function checkItem(bytes: Uint8Array, start: number, depth: number): number {
+function checkItem(bytes: Uint8Array, start: number, depth: number, room: Room): number {
+  if (--room.values < 0) throw new CborError(`more than ${MAX_VALUES} values`);
   if (depth > MAX_DEPTH) throw new CborError(`nested deeper than ${MAX_DEPTH}`);
   const initial = bytes[start];
   if (initial === undefined) throw new CborError('message cut off');
@@ -57,6 +70,9 @@ function checkItem(bytes: Uint8Array, start: number, depth: number): number {
   if (width < 0) throw new CborError('indefinite length');
   let offset = start + 1 + width;
   if (offset > bytes.length) throw new CborError('message cut off');
+  if ((major === 4 || major === 5) && --room.collections < 0) {
+    throw new CborError(`more than ${MAX_COLLECTIONS} lists and maps`);
+  }
   switch (major) {
     case 0:
     case 1:
@@ -69,16 +85,16 @@ function checkItem(bytes: Uint8Array, start: number, depth: number): number {
     case 4:
       // A count that the bytes cannot hold ends at the first item that is not there.
       for (let left = argument(bytes, start, low, width); left > 0; left--) {
-        offset = checkItem(bytes, offset, depth + 1);
+        offset = checkItem(bytes, offset, depth + 1, room);
       }
       return offset;
     case 5:
       for (let left = argument(bytes, start, low, width); left > 0; left--) {
         if ((bytes[offset] ?? 0) >> 5 !== 3) throw new CborError('map key is not text');
         const key = offset;
-        offset = checkItem(bytes, offset, depth + 1);
+        offset = checkItem(bytes, offset, depth + 1, room);
         if (isPrototype(bytes, key, offset)) throw new CborError('map key __proto__');
-        offset = checkItem(bytes, offset, depth + 1);
+        offset = checkItem(bytes, offset, depth + 1, room);
       }
       return offset;
     case 6:

@@ -1,5 +1,6 @@
 /** Requests in flight: numbered, each with a deadline, each answered once. */
 
+import { checkCbor, MAX_VALUES } from '../../guest/protocol/cbor.ts';
 import { at, type Check } from '../../guest/protocol/check.ts';
 import { encodeMessage } from '../../guest/protocol/codec.ts';
 import { FrameType, MAX_CONTROL_PAYLOAD } from '../../guest/protocol/frames.ts';
@@ -67,13 +68,7 @@ export class Requests {
     }
     const id = this.nextId;
     const payload = encodeMessage({ ...(body as RequestBody), id });
-    if (payload.length > MAX_CONTROL_PAYLOAD) {
-      throw new YavmError(
-        'YAVM_E_REQUEST_TOO_LONG',
-        `'${op}' takes ${payload.length} bytes, ${MAX_CONTROL_PAYLOAD} at most`,
-        { hint: 'Shorten the arguments and the environment, or put them in a file.' },
-      );
-    }
+    checkSize(op, payload);
     this.#last = id;
     const answer = this.#wait(id, op, options);
     this.#port.send(FrameType.message, 0, payload);
@@ -142,6 +137,22 @@ export class Requests {
     restart();
     this.#pending.set(id, { op, settle, restart });
     return promise;
+  }
+}
+
+/** What the guest would not read: it could not even answer. @throws {YavmError} YAVM_E_REQUEST_TOO_LONG */
+function checkSize(op: Operation, payload: Uint8Array): void {
+  const hint = 'Shorten the arguments and the environment, or put them in a file.';
+  if (payload.length > MAX_CONTROL_PAYLOAD) {
+    const message = `'${op}' takes ${payload.length} bytes, ${MAX_CONTROL_PAYLOAD} at most`;
+    throw new YavmError('YAVM_E_REQUEST_TOO_LONG', message, { hint });
+  }
+  // A value has at least one byte.
+  if (payload.length <= MAX_VALUES) return;
+  try {
+    checkCbor(payload);
+  } catch (cause) {
+    throw new YavmError('YAVM_E_REQUEST_TOO_LONG', `'${op}' is too long`, { cause, hint });
   }
 }
 

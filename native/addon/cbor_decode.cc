@@ -1,5 +1,5 @@
 // Bytes → a JS value. The peer is not trusted: every length is checked against the bytes that are there, nesting is
-// bounded, and nothing but plain data can come out.
+// bounded, so is the number of values, and nothing but plain data can come out.
 #include <math.h>
 #include <string.h>
 
@@ -49,6 +49,7 @@ class Decoder {
 
   // The head of an item; its argument is the value, length, count or float bits. False with a JS exception.
   bool Head(uint8_t* major, uint8_t* low, uint64_t* argument) {
+    if (--values_ < 0) return RefuseFalse("too many values");
     if (at_ == end_) return RefuseFalse("message cut off");
     *major = *at_ >> 5;
     *low = *at_ & 0x1f;
@@ -76,6 +77,7 @@ class Decoder {
 
   // Grows as items are found: a count that the bytes cannot hold ends at the first item that is not there.
   napi_value Array(uint64_t count, int depth) {
+    if (--collections_ < 0) return Refuse("too many lists and maps");
     napi_value array = MakeArray(env_, 0);
     for (uint64_t index = 0; index < count; index++) {
       napi_value item = Item(depth + 1);
@@ -86,6 +88,7 @@ class Decoder {
   }
 
   napi_value Map(uint64_t count, int depth) {
+    if (--collections_ < 0) return Refuse("too many lists and maps");
     napi_value map = MakeObject(env_);
     for (uint64_t index = 0; index < count; index++) {
       const char* key = nullptr;
@@ -164,6 +167,8 @@ class Decoder {
   napi_env env_;
   const uint8_t* at_;
   const uint8_t* end_;
+  int values_ = kCborValues;
+  int collections_ = kCborCollections;
 };
 
 }  // namespace

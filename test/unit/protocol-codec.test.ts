@@ -67,6 +67,8 @@ t.test('what is not plain CBOR is refused before the library sees it', async (t)
     ['a reserved length', '1c', /indefinite/],
     ['two values', '00 00', /1 bytes after/],
     ['17 levels', `${'81'.repeat(17)}00`, /deeper/],
+    ['65,537 values', `9a 00010000 ${'00'.repeat(65_536)}`, /more than 65536 values/],
+    ['8,193 lists', `99 2000 ${'80'.repeat(8192)}`, /more than 8192 lists/],
   ];
   for (const [name, bytes, message] of cases) {
     t.throws(() => checkCbor(hex(bytes)), { name: 'CborError', message }, name);

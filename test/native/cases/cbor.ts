@@ -1,5 +1,5 @@
 /** The addon's CBOR against cbor-x behind the host's check: the two ends of a port must agree on every byte. */
-import { decodeCbor, encodeCbor } from '../../../guest/protocol/cbor.ts';
+import { decodeCbor, encodeCbor, MAX_COLLECTIONS, MAX_VALUES } from '../../../guest/protocol/cbor.ts';
 import { Random } from '../../lib/random.ts';
 import type { Case } from '../harness.ts';
 
@@ -79,6 +79,27 @@ export const cborCases: Case[] = [
         const digits = text.replace(/ /g, '').match(/../g) ?? [];
         const bytes = new Uint8Array(digits.map((digit) => Number.parseInt(digit, 16)));
         assert.ok(attempt(() => native.cborDecode(bytes)).refused, `decoding ${text}`);
+      }
+    },
+  },
+  {
+    name: 'cbor: both have the same bounds on how much a message holds',
+    run(native, assert) {
+      const bounds: [what: string, most: number, value: (count: number) => unknown][] = [
+        ['values', MAX_VALUES - 1, (count) => new Array(count).fill(1)],
+        ['lists', MAX_COLLECTIONS - 1, (count) => new Array(count).fill([])],
+        ['maps', MAX_COLLECTIONS - 1, (count) => new Array(count).fill({})],
+        [
+          'names in a map',
+          (MAX_VALUES - 2) / 2,
+          (count) => Object.fromEntries(Array.from({ length: count }, (_, index) => [`n${index}`, 0])),
+        ],
+      ];
+      for (const [what, most, value] of bounds) {
+        for (const decode of [decodeCbor, native.cborDecode]) {
+          assert.ok(!attempt(() => decode(encodeCbor(value(most)))).refused, `${most} ${what}`);
+          assert.ok(attempt(() => decode(encodeCbor(value(most + 1)))).refused, `${most + 1} ${what}`);
+        }
       }
     },
   },
