@@ -17,8 +17,8 @@ export interface Task {
   commands: Commands;
   cgroups: CgroupTree;
   reaper: Reaper;
-  /** File transfers under way. */
-  transfers: number;
+  /** File transfers under way, by the id of their request: what gives each up. */
+  transfers: Map<number, () => void>;
 }
 
 /** Milliseconds since boot at which the steps before hello ended. */

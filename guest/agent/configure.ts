@@ -79,7 +79,7 @@ function prepareTask(
       });
     },
   );
-  return { root, network, commands, cgroups, reaper, transfers: 0 };
+  return { root, network, commands, cgroups, reaper, transfers: new Map() };
 }
 
 /** Runs steps and keeps how long each took. */

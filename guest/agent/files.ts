@@ -7,7 +7,13 @@ import { fromNative, GuestError } from '../errors.ts';
 import { O_CLOEXEC, O_RDWR } from '../lib/constants.ts';
 import type { Cgroup } from '../process/cgroup.ts';
 import { STREAM_WINDOW } from '../protocol/frames.ts';
-import type { FilesReply, ReadFilesRequest, WireError, WriteFilesRequest } from '../protocol/messages.ts';
+import type {
+  CancelRequest,
+  FilesReply,
+  ReadFilesRequest,
+  WireError,
+  WriteFilesRequest,
+} from '../protocol/messages.ts';
 import type { Agent, Task } from './agent.ts';
 
 /** The agent's own ELF. */
@@ -16,34 +22,51 @@ const SELF = '/proc/self/exe';
 const RESULT_FD = 3;
 /** Descriptor of the task's root: the child stays in the initramfs, as the agent does, and reaches into the root. */
 const ROOT_FD = 4;
+/**
+ * Descriptor on which a child that writes learns, at the end of its bytes, whether they are all: one byte if so. The end
+ * alone does not tell, and half of a file must not pass for a whole one.
+ */
+const WHOLE_FD = 5;
 /** Longest result line, bytes (a path and an error text). */
 const MAX_RESULT = 16 * 1024;
 
 /** Transfers at a time: each is a process that holds a few hundred KiB beside its windows. */
 const MAX_TRANSFERS = 32;
 
+/** Gives a transfer up; one that is over already needs nothing. @throws {GuestError} not-configured */
+export function cancel(agent: Agent, request: CancelRequest): Record<string, never> {
+  agent.task().transfers.get(request.request)?.();
+  return {};
+}
+
 /** Sends a file or tar on the request's stream; resolves when all of it was sent. @throws {GuestError} */
-export async function readFiles(agent: Agent, request: ReadFilesRequest): Promise<FilesReply> {
+export async function readFiles(agent: Agent, request: ReadFilesRequest, id: number): Promise<FilesReply> {
   const { native } = agent;
-  const task = taskWithRoom(agent);
+  const task = taskWithRoom(agent, id);
   const [read, write] = native.pipe('read', STREAM_WINDOW);
-  let sent: Promise<void>;
+  let source: Source;
   try {
-    sent = openSource(agent, request, read);
+    source = openSource(agent, request, read);
   } catch (error) {
     for (const fd of [read, write]) native.close(fd);
     throw fromNative('file-failed', `cannot send '${request.path}'`, error);
   }
-  const worked = runFilesRole(native, task, ['read', request.format, request.path], [[write, 1]]);
-  native.close(write);
-  const [reply] = await Promise.all([worked, sent]);
-  return reply;
+  // Without its reader the child ends at its next write.
+  task.transfers.set(id, () => native.sourceStop(source.handle));
+  try {
+    const worked = runFilesRole(native, task, ['read', request.format, request.path], [[write, 1]]);
+    native.close(write);
+    const [reply] = await Promise.all([worked, source.sent]);
+    return reply;
+  } finally {
+    task.transfers.delete(id);
+  }
 }
 
 /** Takes a file or tar from the request's stream; resolves when it is on the file system. @throws {GuestError} */
-export async function writeFiles(agent: Agent, request: WriteFilesRequest): Promise<FilesReply> {
-  const { native, dataChannel } = agent;
-  const task = taskWithRoom(agent);
+export async function writeFiles(agent: Agent, request: WriteFilesRequest, id: number): Promise<FilesReply> {
+  const { native } = agent;
+  const task = taskWithRoom(agent, id);
   const option = (name: string, value: number | undefined) =>
     value === undefined ? [] : [`--${name}`, String(value)];
   const words = [
@@ -53,40 +76,96 @@ export async function writeFiles(agent: Agent, request: WriteFilesRequest): Prom
     ...option('mode', request.mode),
     ...option('uid', request.uid),
     ...option('gid', request.gid),
+    '--whole',
+    String(WHOLE_FD),
   ];
   const [read, write] = native.pipe('write', STREAM_WINDOW);
-  let sink: number;
+  let sink: Sink;
   try {
-    sink = native.sinkOpen(dataChannel, request.stream, write, STREAM_WINDOW, -1, () => {});
+    sink = openSink(agent, request, write);
   } catch (error) {
     for (const fd of [read, write]) native.close(fd);
     throw fromNative('file-failed', `cannot receive '${request.path}'`, error);
   }
-  const worked = runFilesRole(native, task, words, [[read, 0]]);
-  native.close(read);
+  task.transfers.set(id, sink.stop);
   try {
+    const worked = runFilesRole(native, task, words, [
+      [read, 0],
+      [sink.whole, WHOLE_FD],
+    ]);
+    native.close(read);
     return await worked;
   } finally {
-    native.sinkStop(sink);
+    task.transfers.delete(id);
+    sink.stop();
   }
 }
 
-/** @throws {GuestError} not-configured; file-failed when so many run already */
-function taskWithRoom(agent: Agent): Task {
+/** @throws {GuestError} not-configured; bad-request when the id names a transfer; file-failed when so many run already */
+function taskWithRoom(agent: Agent, id: number): Task {
   const task = agent.task();
-  if (task.transfers < MAX_TRANSFERS) return task;
+  if (task.transfers.has(id))
+    throw new GuestError('bad-request', `request id ${id} already names a transfer`);
+  if (task.transfers.size < MAX_TRANSFERS) return task;
   throw new GuestError('file-failed', `${MAX_TRANSFERS} file transfers run already`, { errno: 'EAGAIN' });
 }
 
-/** Pumps `fd` to the request's stream; resolves when all was sent. @throws {NativeError} at once: `fd` is the caller's then */
-function openSource({ native, dataChannel }: Agent, request: ReadFilesRequest, fd: number): Promise<void> {
+/** What a child reads, on its way to the host. */
+interface Source {
+  handle: number;
+  /** Resolves when all was sent. */
+  sent: Promise<void>;
+}
+
+/** Pumps `fd` to the request's stream. @throws {NativeError} `fd` is the caller's then */
+function openSource({ native, dataChannel }: Agent, request: ReadFilesRequest, fd: number): Source {
   let settle = (_: NativeError | null) => {};
   const sent = new Promise<void>((resolve, reject) => {
     settle = (error) =>
       error ? reject(fromNative('file-failed', `cannot send '${request.path}'`, error)) : resolve();
   });
-  native.sourceOpen(dataChannel, request.stream, fd, STREAM_WINDOW, (_total, error) => settle(error));
-  return sent;
+  const handle = native.sourceOpen(dataChannel, request.stream, fd, STREAM_WINDOW, (_total, error) =>
+    settle(error),
+  );
+  return { handle, sent };
+}
+
+/** What comes from the host, on its way to a child. */
+interface Sink {
+  /** Read end of the pipe that says whether all bytes came. */
+  whole: number;
+  /** Ends the child's bytes, which are not all then unless they have ended before. May be called again. */
+  stop(): void;
+}
+
+/** Pumps the request's stream to `fd`. @throws {NativeError} `fd` is the caller's then */
+function openSink({ native, dataChannel }: Agent, request: WriteFilesRequest, fd: number): Sink {
+  const [whole, verdict] = native.pipe('none', 0);
+  let stopped = false;
+  // Called once, in any case.
+  const ended = (error: NativeError | null) => {
+    if (!stopped && error === null) native.write(verdict, new Uint8Array(1));
+    native.close(verdict);
+  };
+  let handle: number;
+  try {
+    handle = native.sinkOpen(dataChannel, request.stream, fd, STREAM_WINDOW, -1, (_total, error) =>
+      ended(error),
+    );
+  } catch (error) {
+    for (const end of [whole, verdict]) native.close(end);
+    throw error;
+  }
+  return {
+    whole,
+    stop: () => {
+      if (stopped) return;
+      stopped = true;
+      native.sinkStop(handle);
+      // Ours, which was open so that the verdict always has a reader.
+      native.close(whole);
+    },
+  };
 }
 
 /** Starts the role with the words given, before it returns, and resolves with its result line. */
@@ -123,10 +202,8 @@ async function runFilesRole(
       groups: [0],
     });
     native.close(pidfd);
-    task.transfers++;
     return new Promise((resolve, reject) => {
       task.reaper.expect(pid, (status) => {
-        task.transfers--;
         const line = readResult(native, resultRead);
         own.remove();
         if (line.ok) resolve(line.ok);

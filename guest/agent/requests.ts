@@ -6,7 +6,7 @@ import type { Operation, ReplyOf, RequestOf } from '../protocol/messages.ts';
 import { abort } from './abort.ts';
 import type { Agent } from './agent.ts';
 import { configure } from './configure.ts';
-import { readFiles, writeFiles } from './files.ts';
+import { cancel, readFiles, writeFiles } from './files.ts';
 import { shutdown } from './shutdown.ts';
 import { stats } from './stats.ts';
 
@@ -50,6 +50,7 @@ export const handlers: { [Op in Operation]: Handler<Op> } = {
   },
   'read-files': readFiles,
   'write-files': writeFiles,
+  cancel,
   stats,
   shutdown,
   'log-level': (agent, request) => {

@@ -1,5 +1,6 @@
 /** A blocking descriptor, read in large chunks and handed out in pieces. */
 import type { Native } from '../../native/face.ts';
+import { GuestError } from '../errors.ts';
 import { badArchive } from './pax.ts';
 
 /** Bytes a read: what a pipe of the agent holds. */
@@ -12,10 +13,14 @@ export class ByteInput {
   #start = 0;
   #end = 0;
   #taken = 0;
+  /** To be read at the end; -1 when the end says it all, or has been confirmed. */
+  #wholeFd: number;
 
-  constructor(native: Native, fd: number) {
+  /** `wholeFd`: brings a byte when the bytes of `fd` came to an end of their own, and its end when they were broken off. */
+  constructor(native: Native, fd: number, wholeFd = -1) {
     this.#native = native;
     this.#fd = fd;
+    this.#wholeFd = wholeFd;
   }
 
   /** Bytes handed out so far. */
@@ -23,7 +28,10 @@ export class ByteInput {
     return this.#taken;
   }
 
-  /** The next bytes, at least 1 and at most `most`, valid until the next call; empty at the end. @throws NativeError */
+  /**
+   * The next bytes, at least 1 and at most `most`, valid until the next call; empty at the end.
+   * @throws NativeError; {GuestError} file-failed when the bytes were broken off
+   */
   take(most: number): Uint8Array {
     if (this.#start === this.#end) this.#fill();
     const size = Math.min(most, this.#end - this.#start);
@@ -70,5 +78,15 @@ export class ByteInput {
   #fill(): void {
     this.#start = 0;
     this.#end = Math.max(0, this.#native.read(this.#fd, this.#buffer));
+    if (this.#end === 0 && this.#wholeFd >= 0) this.#confirm();
+  }
+
+  #confirm(): void {
+    if (this.#native.read(this.#wholeFd, new Uint8Array(1)) !== 1) {
+      throw new GuestError('file-failed', `the transfer was given up after ${this.#taken} bytes`, {
+        errno: 'ECANCELED',
+      });
+    }
+    this.#wholeFd = -1;
   }
 }

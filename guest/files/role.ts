@@ -2,7 +2,8 @@
  * The files role: `/init --role files …`, a child of the agent that moves one file or tree and ends. Here a slow or
  * full disk blocks nobody: everything is plain blocking reads and writes.
  *
- * Descriptors: 0 the bytes to write, or 1 the bytes that were read; 3 takes one line of JSON, the result.
+ * Descriptors: 0 the bytes to write, or 1 the bytes that were read; 3 takes one line of JSON, the result; `--whole`
+ * names one that tells at the end of the bytes to write, by a byte, that they are all.
  * Started as root with umask 0.
  */
 import type { Native } from '../../native/face.ts';
@@ -22,7 +23,7 @@ const RESULT = 3;
 /** Longest path and message in a result, characters: the agent reads a bounded line. */
 const MAX_TEXT = 2000;
 
-const OPTIONS = ['mode', 'uid', 'gid', 'root'] as const;
+const OPTIONS = ['mode', 'uid', 'gid', 'root', 'whole'] as const;
 type Option = (typeof OPTIONS)[number];
 
 /** What the words of the command line say. */
@@ -30,7 +31,10 @@ export interface FilesJob {
   direction: 'read' | 'write';
   format: 'file' | 'tar';
   path: string;
-  /** Decimal numbers. `root`: the descriptor of the task's root; the process's own root when it is missing. */
+  /**
+   * Decimal numbers. `root`: the descriptor of the task's root; the process's own root when it is missing. `whole`: the
+   * one that tells whether all bytes came; without it the end of the bytes does.
+   */
   options: Partial<Record<Option, number>>;
 }
 
@@ -47,13 +51,13 @@ export function runFilesRole(native: Native, words: string[], exit: (code: numbe
   exit('error' in result ? 1 : 0);
 }
 
-/** `read|write file|tar PATH [--mode N] [--uid N] [--gid N] [--root FD]`. @throws {GuestError} bad-request */
+/** `read|write file|tar PATH [--mode N] [--uid N] [--gid N] [--root FD] [--whole FD]`. @throws {GuestError} bad-request */
 export function parseFilesWords(words: string[]): FilesJob {
   const [direction, format, path, ...rest] = words;
   if ((direction !== 'read' && direction !== 'write') || (format !== 'file' && format !== 'tar') || !path) {
     throw new GuestError(
       'bad-request',
-      'usage: --role files read|write file|tar PATH [--mode|--uid|--gid|--root N]',
+      'usage: --role files read|write file|tar PATH [--mode|--uid|--gid|--root|--whole N]',
     );
   }
   const options: FilesJob['options'] = {};
@@ -78,7 +82,7 @@ export function doFilesJob(native: Native, job: FilesJob): FilesReply {
     if (format === 'file') sendFile(native, rootFd, path, output);
     return { bytes: output.total, entries };
   }
-  const input = new ByteInput(native, STDIN);
+  const input = new ByteInput(native, STDIN, options.whole);
   if (format === 'file') {
     receiveFile(native, rootFd, path, options, input);
     return { bytes: input.offset, entries: 1 };

@@ -225,6 +225,16 @@ export interface FilesReply {
   entries: number;
 }
 
+/**
+ * `cancel`: gives up the file transfer that an earlier request started. What it has half written is removed; that
+ * request fails. No failure when the transfer is over already: the two may cross.
+ */
+export interface CancelRequest {
+  op: 'cancel';
+  /** id of the read-files or write-files request. */
+  request: number;
+}
+
 export interface StatsRequest {
   op: 'stats';
   /** Also the figures of one running command. */
@@ -273,6 +283,7 @@ export type RequestBody =
   | NetworkRequest
   | ReadFilesRequest
   | WriteFilesRequest
+  | CancelRequest
   | StatsRequest
   | ShutdownRequest
   | LogLevelRequest
@@ -292,6 +303,7 @@ export interface ReplyOf {
   network: Record<string, never>;
   'read-files': FilesReply;
   'write-files': FilesReply;
+  cancel: Record<string, never>;
   stats: StatsReply;
   shutdown: Record<string, never>;
   'log-level': Record<string, never>;

@@ -189,6 +189,7 @@ export const requests: { [Op in Operation]: Check<RequestOf<Op>> } = {
     uid: optional(owner),
     gid: optional(owner),
   }),
+  cancel: object<RequestOf<'cancel'>>({ op: oneOf('cancel'), request: requestId }),
   stats: object<RequestOf<'stats'>>({ op: oneOf('stats'), process: optional(requestId) }),
   shutdown: object<RequestOf<'shutdown'>>({ op: oneOf('shutdown'), grace: integer(0, 3_600_000) }),
   'log-level': object<RequestOf<'log-level'>>({ op: oneOf('log-level'), level: logLevel }),
@@ -214,6 +215,7 @@ export const replies: { [Op in Operation]: Check<ReplyOf[Op]> } = {
   network: nothing,
   'read-files': files,
   'write-files': files,
+  cancel: nothing,
   stats: object<StatsReply>({
     uptime: milliseconds,
     memory: object<StatsReply['memory']>({ total: size, available: size, agent: size }),

@@ -48,6 +48,8 @@ export class ClientSession {
   readonly #incoming = new Map<number, OutputStream>();
   /** What the client is sent, and gives credit for. */
   readonly #outgoing = new Map<number, InputStream>();
+  /** File transfers under way, by the id of their request. */
+  readonly #transfers = new Map<number, AbortController>();
   /** Ids of requests that were not answered yet, and of commands. */
   readonly #ids = new Set<number>();
   /** Fires when the client is gone: what moves files for it stops. */
@@ -94,8 +96,12 @@ export class ClientSession {
       return {};
     },
     stats: async () => await this.#host.stats(),
-    'read-files': (request) => this.#readFiles(request),
-    'write-files': (request) => this.#writeFiles(request),
+    'read-files': (request, id) => this.#transfer(id, (signal) => this.#readFiles(request, signal)),
+    'write-files': (request, id) => this.#transfer(id, (signal) => this.#writeFiles(request, signal)),
+    cancel: async ({ request }) => {
+      this.#transfers.get(request)?.abort(new AttachError('file-failed', 'the transfer was given up'));
+      return {};
+    },
   };
 
   #onMessage(payload: Uint8Array): void {
@@ -197,13 +203,27 @@ export class ClientSession {
 
   // ---------------------------------------------------------------- files
 
-  async #readFiles({ path, format, stream }: RequestOf<'read-files'>): Promise<FilesReply> {
+  /** Does a transfer that ends when the client leaves, or cancels it. */
+  async #transfer(id: number, work: (signal: AbortSignal) => Promise<FilesReply>): Promise<FilesReply> {
+    const cancelled = new AbortController();
+    this.#transfers.set(id, cancelled);
+    try {
+      return await work(AbortSignal.any([this.#left.signal, cancelled.signal]));
+    } finally {
+      this.#transfers.delete(id);
+    }
+  }
+
+  async #readFiles(
+    { path, format, stream }: RequestOf<'read-files'>,
+    signal: AbortSignal,
+  ): Promise<FilesReply> {
     this.#checkStreams([stream]);
     const to = this.#openOutgoing(stream);
     try {
       return await this.#host.readFiles(path, async (bytes) => void (await writeChunk(to, bytes)), {
         format,
-        signal: this.#left.signal,
+        signal,
       });
     } finally {
       to.end();
@@ -211,11 +231,14 @@ export class ClientSession {
     }
   }
 
-  async #writeFiles({ path, format, stream, mode, uid, gid }: RequestOf<'write-files'>): Promise<FilesReply> {
+  async #writeFiles(
+    { path, format, stream, mode, uid, gid }: RequestOf<'write-files'>,
+    signal: AbortSignal,
+  ): Promise<FilesReply> {
     this.#checkStreams([stream]);
     const from = this.#openIncoming(stream);
     try {
-      return await this.#host.writeFiles(path, from, { format, mode, uid, gid, signal: this.#left.signal });
+      return await this.#host.writeFiles(path, from, { format, mode, uid, gid, signal });
     } finally {
       from.discard();
       this.#incoming.delete(stream);
@@ -263,7 +286,7 @@ export class ClientSession {
   }
 
   #openOutgoing(number: number): InputStream {
-    const stream = new InputStream(number, this.#port, STREAM_WINDOW);
+    const stream = new InputStream(number, this.#port, { credit: STREAM_WINDOW });
     this.#outgoing.set(number, stream);
     return stream;
   }

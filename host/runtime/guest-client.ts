@@ -22,7 +22,7 @@ import type { Logger } from '../lib/logger.ts';
 import { Command, OUTPUT_WAIT } from './command.ts';
 import { type Connect, FramePort } from './frame-port.ts';
 import type { FrameHandlers } from './frame-reader.ts';
-import { protocolError } from './guest-errors.ts';
+import { GuestRequestError, protocolError } from './guest-errors.ts';
 import { GuestLog } from './log-port.ts';
 import type { Sink } from './output-stream.ts';
 import { type RequestOptions, Requests } from './requests.ts';
@@ -183,6 +183,9 @@ export class GuestClient {
       await consumed;
       if (stream.received !== reply.bytes) throw incomplete(path, stream.received, reply.bytes);
       return reply;
+    } catch (error) {
+      this.#cancel(id, error);
+      throw error;
     } finally {
       this.#streams.close(stream.id);
       stream.discard();
@@ -191,7 +194,8 @@ export class GuestClient {
 
   /**
    * Writes `source` to a file, or unpacks it as a tar beneath a directory, in the task's root. Resolves when all of it
-   * is on the guest's file system. When `source` fails, what came before may be there: a partial file.
+   * is on the guest's file system. When `source` fails, a file stays what it was; of a tar, entries that came before
+   * may be there.
    */
   async writeFiles(
     path: string,
@@ -200,13 +204,16 @@ export class GuestClient {
   ): Promise<FilesReply> {
     const { format = 'file', mode, uid, gid, signal } = options;
     const id = this.#requests.nextId;
-    const stream = this.#streams.openInput(() => this.#requests.progress(id));
+    const stream = this.#streams.openInput(() => this.#requests.progress(id), false);
     const stop = new AbortController();
+    const stopped = signal ? AbortSignal.any([signal, stop.signal]) : stop.signal;
+    // At once: a source that ends because of the abort must not pass for the end of its bytes.
+    stopped.addEventListener('abort', () => stream.release(), { once: true });
     const answered = this.#requests.send(
       { op: 'write-files', path, stream: stream.id, format, mode, uid, gid },
       {
         deadline: TRANSFER_DEADLINE,
-        signal: signal ? AbortSignal.any([signal, stop.signal]) : stop.signal,
+        signal: stopped,
         excused: () => !stream.writableFinished && !stream.waitingForGuest,
       },
     );
@@ -218,11 +225,19 @@ export class GuestClient {
       // A tar says itself where it ends; what follows may be left unread.
       if (format === 'file' && stream.sent !== reply.bytes) throw incomplete(path, reply.bytes, stream.sent);
       return reply;
+    } catch (error) {
+      this.#cancel(id, error);
+      throw error;
     } finally {
-      stream.release();
       stop.abort();
       this.#streams.close(stream.id);
     }
+  }
+
+  /** Ends a transfer in the guest that failed here; what the guest has refused has ended there. */
+  #cancel(id: number, error: unknown): void {
+    if (error instanceof GuestRequestError) return;
+    this.#requests.send({ op: 'cancel', request: id }).catch(() => {});
   }
 
   /** Closes the ports; whatever waits, and whatever is asked from now on, fails with `error`. */

@@ -19,10 +19,15 @@ export class InputStream extends Writable {
   #closed = false;
   /** The write or end that waits for credit. */
   #waiting: (() => void) | null = null;
+  readonly #endsWhenBroken: boolean;
 
-  /** `credit`: bytes that the receiver is known to take; none while it has yet to announce itself by its first credit. */
-  constructor(id: number, port: FramePort, credit = 0) {
+  /**
+   * `credit`: bytes that the receiver is known to take; none while it has yet to announce itself by its first credit.
+   * `endsWhenBroken`: a stream that is destroyed tells its reader of an end, as a pipe does whose writer dies.
+   */
+  constructor(id: number, port: FramePort, { credit = 0, endsWhenBroken = true } = {}) {
     super({ highWaterMark: 64 * 1024, decodeStrings: true });
+    this.#endsWhenBroken = endsWhenBroken;
     this.id = id;
     this.#port = port;
     this.#credit = credit;
@@ -76,14 +81,14 @@ export class InputStream extends Writable {
     this.#sendEnd(callback);
   }
 
-  /** Destroyed without end(): the guest's reader must not wait for ever. */
+  /** Destroyed without end(): a reader that cannot be told otherwise must not wait for ever. */
   override _destroy(error: Error | null, callback: Callback): void {
     const done = () => {
       this.#closed = true;
       callback(error);
     };
     this.#waiting = null;
-    if (this.writableFinished) done();
+    if (this.writableFinished || !this.#endsWhenBroken) done();
     else this.#sendEnd(done);
   }
 

@@ -36,9 +36,9 @@ export class Streams {
     return stream;
   }
 
-  /** A new stream to the guest. */
-  openInput(onProgress?: () => void): InputStream {
-    const stream = new InputStream(this.#number(), this.#port);
+  /** A new stream to the guest; for `endsWhenBroken` see {@link InputStream}. */
+  openInput(onProgress?: () => void, endsWhenBroken = true): InputStream {
+    const stream = new InputStream(this.#number(), this.#port, { endsWhenBroken });
     this.#entries.set(stream.id, { stream, onProgress });
     return stream;
   }

@@ -152,6 +152,11 @@ export class FakeGuest {
     return (this.#inputs.get(stream)?.chunks ?? []).reduce((sum, chunk) => sum + chunk.length, 0);
   }
 
+  /** Whether a stream's end has come. */
+  inputEnded(stream: number): boolean {
+    return this.#inputs.get(stream)?.ended ?? false;
+  }
+
   /** Credit that the host has given on a stream and that is not used. */
   credit(stream: number): number {
     return this.#credits.get(stream) ?? STREAM_WINDOW;

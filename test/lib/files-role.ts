@@ -1,4 +1,4 @@
-/** Runs the files role as the agent does: a child with the task's root on descriptor 4 and its result on 3. */
+/** Runs the files role as the agent does: a child with the task's root on descriptor 4, its result on 3, on 5 whether its input is whole. */
 import { spawnSync } from 'node:child_process';
 import { closeSync, existsSync, openSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -21,15 +21,25 @@ export interface RoleResult extends Partial<FilesReply> {
   error?: WireError;
 }
 
-/** Runs the role with `root` as the task's root; `input` is what comes in on descriptor 0. */
-export function runRole(host: string, root: string, words: string[], input?: Uint8Array): RoleResult {
+/**
+ * Runs the role with `root` as the task's root; `input` is what comes in on descriptor 0, and `whole` what a role
+ * with `--whole 5` finds there at its end: a byte, or nothing.
+ */
+export function runRole(
+  host: string,
+  root: string,
+  words: string[],
+  input?: Uint8Array,
+  whole = false,
+): RoleResult {
   const [program, ...args] = ROLE_HOSTS[host] as [string, ...string[]];
   const rootFd = openSync(root, 'r');
+  const wholeFd = openSync(whole ? '/dev/zero' : '/dev/null', 'r');
   const umask = process.umask(0);
   try {
     const run = spawnSync(program, [...args, ...words, '--root', '4'], {
       input,
-      stdio: ['pipe', 'pipe', 'inherit', 'pipe', rootFd],
+      stdio: ['pipe', 'pipe', 'inherit', 'pipe', rootFd, wholeFd],
       maxBuffer: 1 << 30,
       timeout: TIMEOUT,
     });
@@ -40,5 +50,6 @@ export function runRole(host: string, root: string, words: string[], input?: Uin
   } finally {
     process.umask(umask);
     closeSync(rootFd);
+    closeSync(wholeFd);
   }
 }

@@ -57,6 +57,7 @@ export const requestExamples: { [Op in Operation]: RequestOf<Op> } = {
   network: { op: 'network', network: {} },
   'read-files': { op: 'read-files', path: '/etc/passwd', stream: 9, format: 'file' },
   'write-files': { op: 'write-files', path: '/x', stream: 10, format: 'tar', mode: 0o644, uid: 1, gid: 2 },
+  cancel: { op: 'cancel', request: 3 },
   stats: { op: 'stats', process: 4 },
   shutdown: { op: 'shutdown', grace: 2000 },
   'log-level': { op: 'log-level', level: 'trace' },
@@ -73,6 +74,7 @@ export const replyExamples: { [Op in Operation]: ReplyOf[Op] } = {
   network: {},
   'read-files': { bytes: 1e10, entries: 1 },
   'write-files': { bytes: 0, entries: 3 },
+  cancel: {},
   stats: {
     uptime: 1234.5,
     memory: { total: 5e8, available: 4e8, agent: 1e6 },

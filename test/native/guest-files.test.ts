@@ -197,6 +197,26 @@ for (const host of Object.keys(ROLE_HOSTS)) {
     t.end();
   });
 
+  t.test(`${host}: bytes that were broken off change nothing`, (t) => {
+    const root = folder();
+    writeFileSync(join(root, 'f'), 'old');
+    const whole = ['--whole', '5'];
+    const given = { error: { code: 'file-failed', errno: 'ECANCELED' }, status: 1 };
+    t.match(runRole(host, root, ['write', 'file', '/f', ...whole], Buffer.from('half'), false), given);
+    t.match(runRole(host, root, ['write', 'file', '/new', ...whole], Buffer.alloc(0), false), given);
+    t.equal(readFileSync(join(root, 'f'), 'utf8'), 'old');
+    const archive = makeTar([{ name: 'a', content: random.bytes(100_000) }]);
+    t.match(runRole(host, root, ['write', 'tar', '/', ...whole], archive.subarray(0, 50_000), false), given);
+    t.strictSame(readdirSync(root), ['f']);
+    t.match(runRole(host, root, ['write', 'file', '/f', ...whole], Buffer.from('all'), true), {
+      status: 0,
+      bytes: 3,
+    });
+    t.equal(readFileSync(join(root, 'f'), 'utf8'), 'all');
+    t.match(runRole(host, root, ['write', 'tar', '/', ...whole], archive, true), { status: 0, entries: 1 });
+    t.end();
+  });
+
   t.test(`${host}: a file goes out whole, also one without a size`, (t) => {
     const root = folder();
     const content = random.bytes(bytes(5_000_000));

@@ -2,7 +2,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { statSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
-import { Readable } from 'node:stream';
+import { PassThrough, Readable } from 'node:stream';
 import t from 'tap';
 import { encodeMessage } from '../../guest/protocol/codec.ts';
 import { encodeFrame, FrameType, STREAM_WINDOW } from '../../guest/protocol/frames.ts';
@@ -204,6 +204,32 @@ t.test('only what a client is for can be asked: the VM is not its to configure o
   }
   await settle();
   t.equal(guest.requests.length, 0);
+});
+
+t.test('a client’s transfer that fails, or whose client leaves, is cancelled in the guest', async (t) => {
+  const { guest, connect } = await startAttached(t);
+  const client = await connect();
+  guest.answer = () => {};
+  async function* failing() {
+    yield new Uint8Array(5);
+    throw new Error('no more');
+  }
+  const failed = t.rejects(client.writeFiles('/x', failing()), /no more/);
+  const first = await guest.requested('write-files');
+  await failed;
+  t.match(await guest.requested('cancel'), { request: first.id });
+  const endless = new PassThrough();
+  endless.write('x');
+  const cut = t.rejects(client.writeFiles('/x', endless));
+  const second = await guest.requested('write-files');
+  client.close();
+  await cut;
+  t.match(await guest.requested('cancel'), { request: second.id });
+  await settle();
+  t.strictSame(
+    [first, second].map(({ stream }) => guest.inputEnded(stream)),
+    [false, false],
+  );
 });
 
 t.test('files go both ways', async (t) => {

@@ -360,6 +360,41 @@ t.test('a file that came short, or whose sink fails, is an error', async (t) => 
   await t.rejects(broken, /disk full/);
 });
 
+t.test(
+  'a transfer that fails here is cancelled in the guest, and its bytes never seem to be all',
+  async (t) => {
+    const { client, guest } = await startSession(t);
+    guest.answer = () => {};
+    const cancelled = async (work: Promise<unknown>, op: 'read-files' | 'write-files') => {
+      const failed = t.rejects(work, /no more/);
+      const { id, ...transfer } = await guest.requested(op);
+      if (op === 'read-files') guest.frame(FrameType.data, transfer.stream, new Uint8Array(5));
+      await failed;
+      t.match(await guest.requested('cancel'), { request: id });
+      await delay(50);
+      t.equal(guest.inputEnded(transfer.stream), false);
+      // What the guest says of it afterwards is for nobody.
+      guest.refuse(id, { code: 'file-failed', message: 'given up', errno: 'ECANCELED' });
+    };
+    const fail = () => {
+      throw new Error('no more');
+    };
+    await cancelled(client.readFiles('/x', fail), 'read-files');
+    async function* failing() {
+      yield new Uint8Array(5);
+      fail();
+    }
+    await cancelled(client.writeFiles('/x', failing()), 'write-files');
+    const stop = new AbortController();
+    // A source that ends at the very moment of the abort.
+    async function* ending() {
+      yield new Uint8Array(5);
+      stop.abort(new Error('no more'));
+    }
+    await cancelled(client.writeFiles('/x', ending(), { signal: stop.signal }), 'write-files');
+  },
+);
+
 t.test('files are written, and refusals stop the sending', async (t) => {
   const { client, guest } = await startSession(t);
   const content = random.bytes(600_000);

@@ -37,11 +37,7 @@ t.test('a VM', async (t) => {
     await shell(vm, 'mkdir /bad/directory; mkfifo /bad/fifo; mkdir -m 700 /secret');
 
     const SPAWN = 'YAVM_E_GUEST_SPAWN_FAILED';
-    const failures: [
-      what: string,
-      spec: Partial<CommandSpec> & { argv: string[] },
-      error: Refusal,
-    ][] = [
+    const failures: [what: string, spec: Partial<CommandSpec> & { argv: string[] }, error: Refusal][] = [
       [
         'a name that is not in PATH',
         { argv: ['nothing'], env: ['PATH=/usr/bin:/bin'] },
