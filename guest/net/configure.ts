@@ -24,6 +24,15 @@ export interface NetworkContext {
   loadDrivers: () => void;
 }
 
+/** Names as they are to be, and the files that say so. */
+interface NamePlan {
+  hosts: Record<string, string>;
+  nameservers: string[];
+  searchDomains: string[];
+  hostsFile: string;
+  resolverFile: string;
+}
+
 /** The network of one VM, and the memory of what was set: the kernel does not say which address came from whom. */
 export class TaskNetwork {
   readonly #context: NetworkContext;
@@ -51,18 +60,14 @@ export class TaskNetwork {
   async apply(spec: NetworkSpec): Promise<void> {
     const links = (spec.links ?? []).map(parseLink);
     checkDistinct(links);
-    const hosts = spec.hosts ?? this.#hosts;
-    const nameservers = spec.nameservers ?? this.#nameservers;
-    const searchDomains = spec.searchDomains ?? this.#searchDomains;
-    const all = new Map(this.#links);
-    for (const link of links) all.set(link.mac, link);
-    const address = ownAddress([...all.values()]);
-    const hostsFile = hostsText(this.#context.hostname, address, hosts);
-    const resolverFile = resolverText(nameservers, searchDomains);
+    // What is wrong is found before anything changes.
+    this.#plan(spec, links);
 
     this.#raiseLoopback();
     if (links.length > 0) await this.#applyLinks(links);
 
+    // Anew: other calls may have come while this one waited for a link, and what they set is not to be undone.
+    const { hosts, nameservers, searchDomains, hostsFile, resolverFile } = this.#plan(spec, links);
     this.#writeFile('hosts', hostsFile);
     // Without a nameserver the image's own file stands: there may be one for a network that the task sets up itself.
     const resolves = nameservers.length > 0 || searchDomains.length > 0;
@@ -71,6 +76,23 @@ export class TaskNetwork {
     this.#hosts = hosts;
     this.#nameservers = nameservers;
     this.#searchDomains = searchDomains;
+  }
+
+  /** What the files of names hold once `spec` is applied. @throws {GuestError} bad-request */
+  #plan(spec: NetworkSpec, links: Link[]): NamePlan {
+    const hosts = spec.hosts ?? this.#hosts;
+    const nameservers = spec.nameservers ?? this.#nameservers;
+    const searchDomains = spec.searchDomains ?? this.#searchDomains;
+    const all = new Map(this.#links);
+    for (const link of links) all.set(link.mac, link);
+    const hostsFile = hostsText(this.#context.hostname, ownAddress([...all.values()]), hosts);
+    return {
+      hosts,
+      nameservers,
+      searchDomains,
+      hostsFile,
+      resolverFile: resolverText(nameservers, searchDomains),
+    };
   }
 
   #raiseLoopback(): void {

@@ -194,12 +194,15 @@ t.test('two links whose names are swapped, both up', { skip }, async (t) => {
 });
 
 t.test('a link that comes late is waited for, one that never comes is named', { skip }, async (t) => {
-  const { network } = makeNetwork({}, 3000);
+  const { network, root } = makeNetwork({}, 3000);
   const mac = `52:54:00:00:00:${(pairs + 1 + 16).toString(16)}`;
   const waiting = network.apply({ links: [{ mac, name: 'late', addresses: ['10.4.0.1/24'] }] });
+  await network.apply({ hosts: { meanwhile: '10.4.0.9' } });
   setTimeout(() => makeLink('unnamed'), 100);
   await waiting;
   t.match(state('late'), { address: mac, addresses: ['10.4.0.1/24'] });
+  const hosts = readFileSync(join(root, 'etc/hosts'), 'utf8');
+  t.match(hosts, '10.4.0.9\tmeanwhile', 'what came in between stays');
   await t.rejects(
     makeNetwork().network.apply({ links: [{ mac: '52:54:00:ff:ff:ff', name: 'x', addresses: [] }] }),
     {
