@@ -30,6 +30,7 @@ export const ROWS: Row[] = [
   { of: 'guest/process', ours: GUEST_BASE, packages: [] },
   { of: 'guest/net', ours: GUEST_BASE, packages: [] },
   { of: 'guest/gpu', ours: GUEST_BASE, packages: [] },
+  { of: 'guest/files', ours: GUEST_BASE, packages: [] },
   {
     of: 'guest/agent',
     ours: [...GUEST_BASE, 'guest/boot', 'guest/process', 'guest/net', 'guest/gpu'],
