@@ -25,11 +25,11 @@ const decoder = new Decoder(options);
 /** Nesting allowed; our deepest message has 6 levels. */
 const MAX_DEPTH = 16;
 /**
- * Values in one message, the names in maps included, and how many of them may be lists and maps. An empty one is one byte
- * here and a hundred in a JavaScript heap: without a bound a message of 1 MiB would take 100 MiB.
+ * Values in one message, the names in maps included, and how many of them may be lists, maps and byte strings. An empty
+ * one of those is one byte here and some hundred in a JavaScript heap: a message of 1 MiB could take 300 MiB.
  */
 export const MAX_VALUES = 65_536;
-export const MAX_COLLECTIONS = 8192;
+export const MAX_OBJECTS = 8192;
 
 /** Bytes that are no message of ours. */
 export class CborError extends Error {
@@ -48,14 +48,14 @@ export function decodeCbor(bytes: Uint8Array): unknown {
 
 /** Passes one complete, plain CBOR value. Takes time in proportion to its bytes, and no memory. @throws {CborError} */
 export function checkCbor(bytes: Uint8Array): void {
-  const end = checkItem(bytes, 0, 0, { values: MAX_VALUES, collections: MAX_COLLECTIONS });
+  const end = checkItem(bytes, 0, 0, { values: MAX_VALUES, objects: MAX_OBJECTS });
   if (end !== bytes.length) throw new CborError(`${bytes.length - end} bytes after the message`);
 }
 
 /** What a message may still hold. */
 interface Room {
   values: number;
-  collections: number;
+  objects: number;
 }
 
 /** Checks the item at `start`; returns the offset after it. */
@@ -70,8 +70,8 @@ function checkItem(bytes: Uint8Array, start: number, depth: number, room: Room):
   if (width < 0) throw new CborError('indefinite length');
   let offset = start + 1 + width;
   if (offset > bytes.length) throw new CborError('message cut off');
-  if ((major === 4 || major === 5) && --room.collections < 0) {
-    throw new CborError(`more than ${MAX_COLLECTIONS} lists and maps`);
+  if ((major === 2 || major === 4 || major === 5) && --room.objects < 0) {
+    throw new CborError(`more than ${MAX_OBJECTS} lists, maps and byte strings`);
   }
   switch (major) {
     case 0:

@@ -27,9 +27,9 @@ constexpr uint8_t kCborFloat64 = 27;
 
 // Nesting allowed; the deepest message has 6 levels.
 constexpr int kCborDepth = 16;
-// Values in one message, names in maps included, and how many of them may be lists and maps: an empty one is one byte
-// there and a hundred on the heap.
+// Values in one message, names in maps included, and how many of them may be lists, maps and byte strings: an empty
+// one of those is one byte there and some hundred on the heap.
 constexpr int kCborValues = 65536;
-constexpr int kCborCollections = 8192;
+constexpr int kCborObjects = 8192;
 
 }  // namespace yavm

@@ -67,6 +67,7 @@ class Decoder {
   }
 
   napi_value String(uint8_t major, uint64_t length) {
+    if (major == kCborBytes && --objects_ < 0) return Refuse("too many lists, maps and byte strings");
     if (length > static_cast<size_t>(end_ - at_)) return Refuse("string longer than the message");
     const uint8_t* bytes = at_;
     at_ += length;
@@ -77,7 +78,7 @@ class Decoder {
 
   // Grows as items are found: a count that the bytes cannot hold ends at the first item that is not there.
   napi_value Array(uint64_t count, int depth) {
-    if (--collections_ < 0) return Refuse("too many lists and maps");
+    if (--objects_ < 0) return Refuse("too many lists, maps and byte strings");
     napi_value array = MakeArray(env_, 0);
     for (uint64_t index = 0; index < count; index++) {
       napi_value item = Item(depth + 1);
@@ -88,7 +89,7 @@ class Decoder {
   }
 
   napi_value Map(uint64_t count, int depth) {
-    if (--collections_ < 0) return Refuse("too many lists and maps");
+    if (--objects_ < 0) return Refuse("too many lists, maps and byte strings");
     napi_value map = MakeObject(env_);
     for (uint64_t index = 0; index < count; index++) {
       const char* key = nullptr;
@@ -168,7 +169,7 @@ class Decoder {
   const uint8_t* at_;
   const uint8_t* end_;
   int values_ = kCborValues;
-  int collections_ = kCborCollections;
+  int objects_ = kCborObjects;
 };
 
 }  // namespace

@@ -69,6 +69,7 @@ t.test('what is not plain CBOR is refused before the library sees it', async (t)
     ['17 levels', `${'81'.repeat(17)}00`, /deeper/],
     ['65,537 values', `9a 00010000 ${'00'.repeat(65_536)}`, /more than 65536 values/],
     ['8,193 lists', `99 2000 ${'80'.repeat(8192)}`, /more than 8192 lists/],
+    ['8,192 byte strings in a list', `99 2000 ${'40'.repeat(8192)}`, /more than 8192 lists/],
   ];
   for (const [name, bytes, message] of cases) {
     t.throws(() => checkCbor(hex(bytes)), { name: 'CborError', message }, name);

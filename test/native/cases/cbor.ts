@@ -1,5 +1,5 @@
 /** The addon's CBOR against cbor-x behind the host's check: the two ends of a port must agree on every byte. */
-import { decodeCbor, encodeCbor, MAX_COLLECTIONS, MAX_VALUES } from '../../../guest/protocol/cbor.ts';
+import { decodeCbor, encodeCbor, MAX_OBJECTS, MAX_VALUES } from '../../../guest/protocol/cbor.ts';
 import { Random } from '../../lib/random.ts';
 import type { Case } from '../harness.ts';
 
@@ -87,8 +87,9 @@ export const cborCases: Case[] = [
     run(native, assert) {
       const bounds: [what: string, most: number, value: (count: number) => unknown][] = [
         ['values', MAX_VALUES - 1, (count) => new Array(count).fill(1)],
-        ['lists', MAX_COLLECTIONS - 1, (count) => new Array(count).fill([])],
-        ['maps', MAX_COLLECTIONS - 1, (count) => new Array(count).fill({})],
+        ['lists', MAX_OBJECTS - 1, (count) => new Array(count).fill([])],
+        ['maps', MAX_OBJECTS - 1, (count) => new Array(count).fill({})],
+        ['byte strings', MAX_OBJECTS - 1, (count) => new Array(count).fill(new Uint8Array(0))],
         [
           'names in a map',
           (MAX_VALUES - 2) / 2,
