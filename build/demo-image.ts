@@ -129,8 +129,8 @@ export function demoTree(busybox: Uint8Array, applets: readonly string[]): TreeE
 }
 
 /**
- * Packs a tree with mksquashfs from an empty folder and pseudo-file definitions: they alone give every entry, and the
- * root, its owner whoever runs this (its `-tar` input ignores the root's, and `-all-root` would take the user's home).
+ * Packs a tree with mksquashfs from an empty folder and pseudo-file definitions: they alone give every entry its owner
+ * whoever runs this (its `-tar` input ignores the root's, and `-all-root` would take the user's home).
  */
 async function packTree(tree: readonly TreeEntry[], output: string, mtime: number): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), 'ya-vm-demo-'));
@@ -163,6 +163,8 @@ export function pseudoLine(entry: TreeEntry, index: number): string {
 function squashfsArguments(output: string, mtime: number): string[] {
   return [
     ...['empty', output, '-pf', 'tree', '-noappend', '-exit-on-error', '-quiet', '-no-progress'],
+    // mksquashfs 4.6 no longer takes the root's owner from the definitions.
+    ...['-root-uid', '0', '-root-gid', '0', '-root-mode', '755'],
     ...['-comp', COMPRESSOR, '-no-xattrs', '-mkfs-time', String(mtime), '-all-time', String(mtime)],
   ];
 }
