@@ -260,7 +260,8 @@ export class Vm {
       this.#qemu.kill();
       return;
     }
-    void sleep(PORTS_WITHOUT_QEMU).then(() => this.#qemu.kill());
+    // Not what keeps this process alive: QEMU's end does.
+    setTimeout(() => this.#qemu.kill(), PORTS_WITHOUT_QEMU).unref();
   }
 
   async #qemuEnded(exit: ExitStatus): Promise<VmEnd> {
