@@ -4,7 +4,7 @@
  */
 import { execFileSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
-import { cpus, release } from 'node:os';
+import { cpus, loadavg, release } from 'node:os';
 import { join } from 'node:path';
 import { boot } from './boot.ts';
 import { type Bench, type BenchContext, OUT } from './context.ts';
@@ -16,6 +16,9 @@ import { throughput } from './throughput.ts';
 
 const BENCHES: Bench[] = [sizes, boot, latency, throughput, hostMemory];
 
+/** Average load beyond which something else disturbs the figures. */
+const BUSY = 0.7;
+
 const accel = process.env.YAVM_TEST_ACCEL === 'kvm' ? 'kvm' : 'tcg';
 const words = process.argv.slice(2);
 const unknown = words.filter((word) => !BENCHES.some((bench) => bench.name === word));
@@ -23,6 +26,8 @@ if (unknown.length > 0) {
   throw new Error(`no bench "${unknown[0]}"; there are ${BENCHES.map((bench) => bench.name).join(', ')}`);
 }
 
+const [load] = loadavg() as [number];
+if (load > BUSY) console.error(`this machine is busy (load ${load.toFixed(1)}): the figures will be noisy`);
 const results: BenchResult[] = [];
 for (const bench of BENCHES) {
   if (words.length > 0 && !words.includes(bench.name)) continue;
@@ -55,6 +60,7 @@ function machine(): Record<string, unknown> {
     kernel: release(),
     qemu: execFileSync('qemu-system-x86_64', ['--version'], { encoding: 'utf8' }).split('\n')[0],
     node: process.version,
+    load: { before: load, after: loadavg()[0] },
     accel,
     date: new Date().toISOString(),
   };
