@@ -45,7 +45,8 @@ export async function fakeVm(
     hooks.onPhase({ name: 'accelerator', milliseconds: 1 });
     during(hooks);
     hooks.signal.throwIfAborted();
-    for (const name of ['disk', 'kernel', 'agent', 'file systems'] as const) hooks.onPhase({ name, milliseconds: 2 });
+    for (const name of ['disk', 'kernel', 'agent', 'file systems'] as const)
+      hooks.onPhase({ name, milliseconds: 2 });
     const vm: StartedVm = {
       ...hostOf(client),
       id: 'tobikuda',
@@ -60,7 +61,12 @@ export async function fakeVm(
 }
 
 /** What the demo image of the tests says about commands. */
-export const DEMO_CONFIG = { Env: ['PATH=/bin', 'FROM=image'], Cmd: ['/bin/sh'], WorkingDir: '/work', User: 'task' };
+export const DEMO_CONFIG = {
+  Env: ['PATH=/bin', 'FROM=image'],
+  Cmd: ['/bin/sh'],
+  WorkingDir: '/work',
+  User: 'task',
+};
 
 /** A manifest with its two files, and a demo image. */
 export function writeAssets(folder: string): string {
