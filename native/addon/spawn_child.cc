@@ -15,7 +15,8 @@ namespace {
 
 // Highest descriptor closed one by one where close_range(2) is missing (before Linux 5.9); the rest is O_CLOEXEC.
 constexpr int kCloseByHand = 4096;
-constexpr int kStandardSignals = 31;
+// The standard ones, and 32 and 33, which glibc uses itself: those that GNU make starts have them ignored.
+constexpr int kStandardSignals = 33;
 constexpr int kSignals = 64;
 
 // struct kernel_sigaction: all zero is SIG_DFL with no flags and an empty mask. (mips is laid out otherwise, not ours.)
@@ -123,7 +124,7 @@ void DieWithParent(SpawnPlan* plan) {
 }
 
 // Handlers are gone by CLONE_CLEAR_SIGHAND already, but what the parent ignores (SIGPIPE) the child would ignore too.
-// Real-time signals are reset only by hand: nobody ignores them.
+// The other real-time signals are reset only by hand: nobody ignores them.
 void ResetSignals(SpawnPlan* plan) {
   const KernelAction standard = {};
   const int last = plan->by_hand ? kSignals : kStandardSignals;
