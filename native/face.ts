@@ -143,8 +143,8 @@ export interface Native {
   spawn(options: SpawnOptions): { pid: number; pidfd: number };
   /** waitid(P_PID, WEXITED|WNOHANG): null while the child still runs. */
   waitPid(pid: number): ExitStatus | null;
-  /** Reaps every child that has ended (waitid(P_ALL) until none is left): PID 1's way. */
-  reapAll(): ExitStatus[];
+  /** Reaps children that have ended, whoever started them, `most` at most: PID 1's way. Fewer: none is left. */
+  reap(most: number): ExitStatus[];
   kill(pid: number, signal: number): void;
   /** pidfd_send_signal(2): never hits a recycled pid. */
   killPidfd(pidfd: number, signal: number): void;

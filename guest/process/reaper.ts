@@ -1,17 +1,23 @@
 /**
  * Reaping: every child's end is collected here, and handed to whoever started it.
  *
- * One SIGCHLD may stand for many ends (standard signals coalesce), so each wake-up reaps until nothing is left.
+ * One SIGCHLD may stand for many ends (standard signals coalesce), so each wake-up reaps until nothing is left, by
+ * portions: a command may make children faster than they can be reaped.
  * Children that nobody here started are orphans, re-parented to PID 1: reaped too, and only counted.
  */
 import type { ExitStatus, Native } from '../../native/face.ts';
 import { READABLE, SIGCHLD } from '../lib/constants.ts';
+
+/** Ends collected in one turn of the event loop, so that a fork bomb does not keep PID 1 from the request to kill it. */
+const REAPED_A_TURN = 64;
 
 type ExitListener = (status: ExitStatus) => void;
 
 export class Reaper {
   readonly #native: Native;
   readonly #listeners = new Map<number, ExitListener>();
+  /** Another turn will come. */
+  #goesOn = false;
   /** Called after each batch of ends: background children may have been among them. */
   onBatch: () => void = () => {};
   /** Orphans reaped so far. */
@@ -36,7 +42,10 @@ export class Reaper {
   }
 
   reap(): void {
-    for (const status of this.#native.reapAll()) {
+    const ended = this.#native.reap(REAPED_A_TURN);
+    // Those that are left have had their signal.
+    if (ended.length === REAPED_A_TURN) this.#goOn();
+    for (const status of ended) {
       const listener = this.#listeners.get(status.pid);
       if (!listener) {
         this.orphans++;
@@ -46,5 +55,14 @@ export class Reaper {
       listener(status);
     }
     this.onBatch();
+  }
+
+  #goOn(): void {
+    if (this.#goesOn) return;
+    this.#goesOn = true;
+    setTimeout(() => {
+      this.#goesOn = false;
+      this.reap();
+    }, 0);
   }
 }

@@ -29,7 +29,7 @@ constexpr Export kExports[] = {
     {"deleteModule", Call<DeleteModule>},
     {"spawn", Call<Spawn>},
     {"waitPid", Call<WaitPid>},
-    {"reapAll", Call<ReapAll>},
+    {"reap", Call<Reap>},
     {"kill", Call<Kill>},
     {"killPidfd", Call<KillPidfd>},
     {"openPty", Call<OpenPty>},

@@ -22,7 +22,7 @@ Napi::Value Spawn(const Napi::CallbackInfo& info);
 
 // process.cc
 Napi::Value WaitPid(const Napi::CallbackInfo& info);
-Napi::Value ReapAll(const Napi::CallbackInfo& info);
+Napi::Value Reap(const Napi::CallbackInfo& info);
 Napi::Value Kill(const Napi::CallbackInfo& info);
 Napi::Value KillPidfd(const Napi::CallbackInfo& info);
 Napi::Value GetPid(const Napi::CallbackInfo& info);

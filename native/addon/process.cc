@@ -32,6 +32,9 @@ napi_value ExitObject(napi_env env, pid_t pid, int status, const struct rusage& 
   return object;
 }
 
+// Ends handed over by one call.
+constexpr int64_t kMaxReaped = 4096;
+
 // The options whose argument is a plain number. With any other the number would be an address of our own memory.
 constexpr int kPrctlOptions[] = {
     PR_SET_PDEATHSIG,   PR_GET_DUMPABLE,        PR_SET_DUMPABLE,       PR_GET_KEEPCAPS,     PR_SET_KEEPCAPS,
@@ -61,17 +64,21 @@ Napi::Value WaitPid(const Napi::CallbackInfo& info) {
   return Napi::Value(args.Env(), result);
 }
 
-Napi::Value ReapAll(const Napi::CallbackInfo& info) {
-  napi_env env = info.Env();
+Napi::Value Reap(const Napi::CallbackInfo& info) {
+  Args args(info, "reap");
+  const uint32_t most = static_cast<uint32_t>(args.Integer(0, "most", 1, kMaxReaped));
+  if (!args.Ok()) return Nothing();
+  napi_env env = args.Env();
   napi_value list = MakeArray(env, 0);
-  for (uint32_t count = 0;; count++) {
+  for (uint32_t count = 0; count < most; count++) {
     int status = 0;
     struct rusage usage;
     const pid_t ended = Retry([&] { return wait4(-1, &status, WNOHANG, &usage); });
     if (ended < 0 && errno != ECHILD) return Fail(env, errno, "wait4");
-    if (ended <= 0) return Napi::Value(env, list);
+    if (ended <= 0) break;
     SetElement(env, list, count, ExitObject(env, ended, status, usage));
   }
+  return Napi::Value(env, list);
 }
 
 Napi::Value Kill(const Napi::CallbackInfo& info) {

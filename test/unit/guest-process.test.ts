@@ -9,9 +9,11 @@ import {
   resourceLimits,
 } from '../../guest/process/arguments.ts';
 import { cpuOf, keyed } from '../../guest/process/cgroup.ts';
+import { Reaper } from '../../guest/process/reaper.ts';
 import { checkStdio } from '../../guest/process/stdio.ts';
 import { parseGroup, parsePasswd, resolveIdentity } from '../../guest/process/users.ts';
 import type { RunRequest } from '../../guest/protocol/messages.ts';
+import { fakeNative } from '../lib/fake-native.ts';
 
 const PASSWD = `root:x:0:0:root:/root:/bin/sh
 broken line
@@ -126,4 +128,33 @@ t.test('contradicting stream specs are refused', (t) => {
     code: 'bad-request',
   });
   t.end();
+});
+
+t.test('reaping: all that ended, but never so much at a time that nothing else gets its turn', async (t) => {
+  const ended = Array.from({ length: 1000 }, (_, index) => ({ pid: index + 1, code: index % 256 }));
+  const batches: number[] = [];
+  const { native } = fakeNative(
+    {},
+    {
+      reap: (most) => {
+        const batch = ended.splice(0, most);
+        batches.push(batch.length);
+        return batch.map((status) => ({ ...status, userMicroseconds: 0, systemMicroseconds: 0 }));
+      },
+    },
+  );
+  const reaper = new Reaper(native);
+  const seen: number[] = [];
+  for (const pid of [1, 500, 1000]) reaper.expect(pid, (status) => seen.push(status.pid));
+  reaper.reap();
+  // Another signal meanwhile starts no second row of turns.
+  reaper.reap();
+  let turns = 0;
+  while (ended.length > 0) {
+    turns++;
+    await new Promise((resolve) => setTimeout(resolve, 0));
+  }
+  t.strictSame(seen, [1, 500, 1000]);
+  t.equal(reaper.orphans, 997);
+  t.ok(Math.max(...batches) <= 100 && turns >= 10, `${batches.length} batches, ${turns} turns for others`);
 });

@@ -148,17 +148,20 @@ async function kills(t: Test, vm: Vm): Promise<void> {
     }
   });
 
-  t.test('a fork bomb within its limit of tasks is ended by one kill', async (t) => {
-    // A shell that cannot fork ends, and makes room for the others' children.
-    const bomb = 'bomb() { while :; do (bomb) & done; }; bomb & echo lit; exec sleep 1000';
-    const running = await start(vm, { argv: ['sh', '-c', bomb], pidsLimit: 50 });
-    await eventually('it is at its limit', () => running.stderr().includes("can't fork"));
-    t.equal(await shell(vm, 'echo others go on'), 'others go on\n');
-    await running.command.signal(SIGKILL, { tree: true });
-    t.match(await running.command.result, { exitCode: 128 + SIGKILL });
-    await nothingRuns(vm);
-    t.equal(await zombies(vm), '');
-  });
+  for (const pidsLimit of [50, 1000]) {
+    t.test(`a fork bomb of ${pidsLimit} tasks is ended by one kill`, async (t) => {
+      // A shell that cannot fork ends, and makes room for the others' children: thousands of orphans for PID 1.
+      const bomb = 'bomb() { while :; do (bomb) & done; }; bomb & echo lit; exec sleep 1000';
+      const running = await start(vm, { argv: ['sh', '-c', bomb], pidsLimit });
+      await eventually('it is at its limit', () => running.stderr().includes("can't fork"));
+      t.ok(((await vm.stats(running.command.id)).process?.tasks ?? 0) >= 40, 'the agent answers');
+      t.equal(await shell(vm, 'echo others go on'), 'others go on\n');
+      await running.command.signal(SIGKILL, { tree: true });
+      t.match(await running.command.result, { exitCode: 128 + SIGKILL });
+      await nothingRuns(vm);
+      t.equal(await zombies(vm), '');
+    });
+  }
 }
 
 async function figures(t: Test, vm: Vm): Promise<void> {

@@ -4,7 +4,7 @@ import { bytes } from '../tools.ts';
 
 /** native/face.ts, by name; a type cannot be listed at run time. */
 const FACE =
-  `mount umount switchRoot pivotRoot chroot statfs loadModule deleteModule spawn waitPid reapAll kill killPidfd
+  `mount umount switchRoot pivotRoot chroot statfs loadModule deleteModule spawn waitPid reap kill killPidfd
   openPty setWindowSize getPid getParentPid getUid signalFd readSignals prctl unshare links linkSet addressAdd addressRemove
   routeAdd routeRemove linkFeature mknod ioctlInt ioctlBuffer open openBeneath close dup seek read write readText writeText fsync
   fstat stat lstat readlink readDirectory mkdir mkdirAt symlink symlinkAt linkAt mknodAt readlinkAt statAt unlinkAt renameAt chownAt
@@ -13,9 +13,7 @@ const FACE =
   setHostname setClock monotonic addEntropy uname`.split(/\s+/);
 
 /** The calls that take nothing, or for which any argument would act on the machine. */
-const TAKES_NOTHING = new Set(
-  'reapAll getPid getParentPid getUid links socketPair sync monotonic uname'.split(' '),
-);
+const TAKES_NOTHING = new Set('getPid getParentPid getUid links socketPair sync monotonic uname'.split(' '));
 
 export const faceCases: Case[] = [
   {
