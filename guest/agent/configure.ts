@@ -16,10 +16,11 @@ import { followKernelLog } from './kernel-log.ts';
 import { memoryInfo } from './stats.ts';
 
 /**
- * Memory that commands may not take, bytes: what the kernel and the agent need to go on when a command hits the
- * limit. Measured: kernel slabs and page tables of an idle VM, the agent's 2 MiB, and room for the pumps.
+ * Of the memory that is free at configure, what commands may not take, bytes: room for the pumps (the agent has 2 MiB
+ * idle, 8 at work), and for what the kernel holds for commands without counting it to them (3 KiB a task). Measured from
+ * what is free, not from the total: the kernel's own share grows with the VM, and a limit beyond what there is never acts.
  */
-const RESERVED_MEMORY = 24 * 1024 * 1024;
+const RESERVED_MEMORY = 16 * 1024 * 1024;
 
 /** Carries out the host's description of this VM. Happens once; a failure leaves a VM that can only be shut down. */
 export async function configure(agent: Agent, request: ConfigureRequest): Promise<Ready> {
@@ -58,7 +59,7 @@ function prepareTask(
 ): Task {
   const { native, log, session } = agent;
   const cgroups = new CgroupTree(native);
-  cgroups.limitMemory(memoryLimit ?? memoryInfo(native).total - RESERVED_MEMORY);
+  cgroups.limitMemory(memoryLimit ?? commandMemory(memoryInfo(native).available));
   cgroups.prepare();
   const reaper = new Reaper(native);
   const users = new UserDatabase(native, root.fd);
@@ -66,6 +67,8 @@ function prepareTask(
   const commands = new Commands(context, (event) => session.notify(event));
   reaper.onBatch = () => commands.sweep();
   reaper.start();
+  // At each out-of-memory kill it would fill the kernel's log, which is followed here, with a line for every process.
+  native.writeText(-1, '/proc/sys/vm/oom_dump_tasks', '0');
   followKernelLog(
     native,
     ({ text }) => log.warn(text, { source: 'kernel' }),
@@ -80,6 +83,11 @@ function prepareTask(
     },
   );
   return { root, network, commands, cgroups, reaper, transfers: new Map() };
+}
+
+/** What commands may take of `available` bytes: in a VM that is very small, half. */
+function commandMemory(available: number): number {
+  return Math.max(available - RESERVED_MEMORY, available / 2);
 }
 
 /** Runs steps and keeps how long each took. */

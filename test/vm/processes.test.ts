@@ -237,8 +237,12 @@ async function outOfMemory(t: Test, vm: Vm): Promise<void> {
     t.match((await run(vm, ['sh', '-c', hog(100)])).result, { exitCode: 0 });
   });
 
-  t.test('and the agent is as small as before', async (t) => {
-    const { agent } = (await vm.stats()).memory;
+  t.test('and each time the limit of the commands acted, not the end of the memory', async (t) => {
+    const limit = Number(await shell(vm, 'cat /sys/fs/cgroup/yavm/memory.max'));
+    const { agent, available } = (await vm.stats()).memory;
+    t.ok(limit < available, `${limit} bytes for commands, ${available} are free`);
     t.ok(agent < 8 * MIB, `the agent has ${agent} bytes`);
+    t.equal(await shell(vm, 'dmesg | grep "Out of memory: Killed"; true'), '');
+    t.match(await shell(vm, 'dmesg'), 'Memory cgroup out of memory: Killed');
   });
 }
