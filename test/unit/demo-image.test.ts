@@ -15,7 +15,6 @@ t.test('the demo image', async (t) => {
   const listing = execFileSync('unsquashfs', ['-lln', output], {
     env: { ...process.env, TZ: 'UTC' },
   }).toString();
-  const has = (line: RegExp) => t.match(listing, new RegExp(`^${line.source}$`, 'm'));
 
   t.test('is a .gvmi with a configuration', async (t) => {
     t.match(await verifyImage(output), {
@@ -27,7 +26,8 @@ t.test('the demo image', async (t) => {
     });
   });
 
-  t.test('has busybox, its programs, users and the folders of a root', async () => {
+  t.test('has busybox, its programs, users and the folders of a root', async (t) => {
+    const has = (line: RegExp) => t.match(listing, new RegExp(`^${line.source}$`, 'm'));
     has(/drwxr-xr-x 0\/0 .* squashfs-root/);
     has(/-rwxr-xr-x 0\/0 .* squashfs-root\/bin\/busybox/);
     for (const path of ['bin/sh', 'bin/dd', 'usr/bin/sha256sum', 'usr/bin/id'])
