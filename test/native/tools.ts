@@ -1,16 +1,27 @@
 /** What the cases do again and again: temporary folders, programs, bytes. Works under both hosts. */
+import { O_CREAT, O_DIRECTORY, O_RDONLY, O_TRUNC, O_WRONLY } from '../../guest/lib/constants.ts';
 import type { ExitStatus, Native, SpawnOptions } from '../../native/face.ts';
 
 /** Linux's numbers, as <fcntl.h>, <sys/mount.h>, <sched.h> and <signal.h> have them on x86-64 and arm64. */
-export const O_RDONLY = 0;
-export const O_WRONLY = 1;
-export const O_RDWR = 2;
-export const O_CREAT = 0o100;
-export const O_EXCL = 0o200;
-export const O_TRUNC = 0o1000;
-export const O_NONBLOCK = 0o4000;
-export const O_DIRECTORY = 0o200000;
-export const O_PATH = 0o10000000;
+export {
+  O_CREAT,
+  O_DIRECTORY,
+  O_EXCL,
+  O_NONBLOCK,
+  O_PATH,
+  O_RDONLY,
+  O_RDWR,
+  O_TRUNC,
+  O_WRONLY,
+  S_IFCHR,
+  S_IFIFO,
+  S_IFLNK,
+  S_IFMT,
+  SIGHUP,
+  SIGKILL,
+  SIGTERM,
+} from '../../guest/lib/constants.ts';
+
 export const MS_BIND = 4096;
 export const MS_REC = 16384;
 export const MS_PRIVATE = 1 << 18;
@@ -18,14 +29,7 @@ export const MNT_DETACH = 2;
 export const CLONE_NEWNS = 0x20000;
 export const CLONE_NEWUTS = 0x4000000;
 export const CLONE_NEWNET = 0x40000000;
-export const S_IFMT = 0o170000;
-export const S_IFIFO = 0o10000;
-export const S_IFCHR = 0o20000;
-export const S_IFLNK = 0o120000;
-export const SIGHUP = 1;
-export const SIGKILL = 9;
 export const SIGPIPE = 13;
-export const SIGTERM = 15;
 export const SIGURG = 23;
 
 const encoder = new TextEncoder();

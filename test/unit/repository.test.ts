@@ -1,4 +1,5 @@
-import { existsSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import t from 'tap';
 import type { GuestErrorCode } from '../../guest/protocol/messages.ts';
 import { guestErrorCode } from '../../host/runtime/guest-errors.ts';
@@ -16,8 +17,16 @@ const FOREIGN = [
   ['deb', 'debian', 'org'].join('.'),
   ['pypi', 'org'].join('.'),
   ['crates', 'io'].join('.'),
-  ...['main', 'shared', '.library'].map((name) => `/work/${name}`),
+  ...checkoutPaths(),
 ];
+
+/** Where this checkout lies, and what lies hidden or shared beside it, wherever that is. */
+function checkoutPaths(): string[] {
+  const top = process.cwd();
+  const parent = dirname(top);
+  const beside = readdirSync(parent).filter((name) => name.startsWith('.') || name === 'shared');
+  return [top, ...beside.map((name) => join(parent, name))];
+}
 
 const files = sourceFiles();
 const pages = files.filter((file) => file.endsWith('.md'));
