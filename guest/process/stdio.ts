@@ -13,8 +13,10 @@ import {
 } from '../lib/constants.ts';
 import type { OutputSpec, RunRequest } from '../protocol/messages.ts';
 
-/** Pipe capacity, bytes: one stream window, so that a command can fill it while the port is busy with another. */
-const PIPE_SIZE = 256 * 1024;
+/** Capacity of the pipe to a command's stdin, bytes: so much can wait there while it is busy. */
+const STDIN_PIPE = 256 * 1024;
+/** Of its output: the kernel's default. The pump makes it larger for a command that writes much. */
+const OUTPUT_PIPE = 0;
 
 /** Descriptors of a command before its start. */
 export interface Stdio {
@@ -88,7 +90,7 @@ function openSeparate(
   if (request.stdin === undefined) {
     stdio.child.push([keep(theirs, native.open('/dev/null', O_RDWR | O_CLOEXEC, 0)), 0]);
   } else {
-    const [read, write] = native.pipe('write', PIPE_SIZE);
+    const [read, write] = native.pipe('write', STDIN_PIPE);
     stdio.child.push([keep(theirs, read), 0]);
     stdio.stdin = keep(ours, write);
   }
@@ -97,7 +99,7 @@ function openSeparate(
       stdio.child.push([keep(theirs, openOutputFile(native, rootFd, spec)), childFd]);
       return undefined;
     }
-    const [read, write] = native.pipe('read', PIPE_SIZE);
+    const [read, write] = native.pipe('read', OUTPUT_PIPE);
     stdio.child.push([keep(theirs, write), childFd]);
     return keep(ours, read);
   };

@@ -39,7 +39,7 @@ export const MAX_LOG_PAYLOAD = 64 * 1024;
  * is ready before it asks for it. A stream to the guest starts with none: ports have no order between them, so bytes on the
  * data port could overtake the request that names their stream. The guest's first credit says that somebody is there.
  */
-export const STREAM_WINDOW = 256 * 1024;
+export const STREAM_WINDOW = 1024 * 1024;
 
 export interface Frame {
   type: number;

@@ -83,7 +83,7 @@ export function launchQemu(spec: LaunchSpec, native: Native): Qemu {
       ...spec,
       kernel,
       initramfs,
-      kernelWords: kernelWords(spec.tscKhz, spec.kernelWords),
+      kernelWords: kernelWords(spec.accel, spec.tscKhz, spec.kernelWords),
       disks,
       nics: [...spec.nics],
       control: control.child,

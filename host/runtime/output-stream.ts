@@ -11,7 +11,7 @@ import { YavmError } from '../lib/errors.ts';
 export type Sink = (bytes: Uint8Array) => void | Promise<void>;
 
 /** Credit is returned in portions: a frame for each small read would cost more than the data. */
-const CREDIT_PORTION = STREAM_WINDOW / 4;
+const CREDIT_PORTION = STREAM_WINDOW / 2;
 
 interface Consumer {
   sink: Sink;

@@ -89,6 +89,9 @@ void Channel::EndStreams(int error) {
   while (!sinks.empty()) sinks.begin()->second->Finish(error, "channel");
   if (bulk_source_) bulk_source_->ChannelGone();
   bulk_source_ = nullptr;
+  bulk_at_ = bulk_end_ = 0;
+  pages_left_ = 0;
+  ReleaseBulk();
   ready_.clear();
   due_.clear();
   data_sink_ = nullptr;
@@ -97,7 +100,7 @@ void Channel::EndStreams(int error) {
 void Channel::Remove(Source* source) {
   sources.erase(source->stream());
   NotReady(source);
-  if (sources.empty() && bulk_at_ == bulk_end_) bulk_.Resize(0, 0);
+  if (sources.empty() && !bulk_source_) ReleaseBulk();
 }
 
 void Channel::Remove(Sink* sink) {

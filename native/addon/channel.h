@@ -15,6 +15,7 @@
 #include "buffer.h"
 #include "callback.h"
 #include "lifetime.h"
+#include "page_relay.h"
 
 namespace yavm {
 
@@ -26,6 +27,9 @@ class Sink;
 constexpr size_t kWriteUnit = 32 * 1024;
 // Largest bulk frame, header included; the buffer exists while the channel has sources.
 constexpr size_t kBulk = 4 * kWriteUnit;
+// Largest payload that goes as pages; a frame may have 256 KiB (MAX_DATA_PAYLOAD). Whole pages, because one of which a
+// part stays behind has to be copied.
+constexpr size_t kPages = 252 * 1024;
 // Input buffer; bigger only while a bigger frame for JavaScript is incomplete.
 constexpr size_t kInput = 64 * 1024;
 // Sources, and sinks, of one channel.
@@ -62,6 +66,10 @@ class Channel : public Subject {
   uint8_t* BulkPayload();
   // Sends what the source put at BulkPayload().
   void SendBulk(Source* source, size_t payload);
+  // Where a source moves the pages of its pipe to, only while not blocked; null when pages cannot be sent.
+  PageRelay* Relay();
+  // Sends what the source loaded into Relay().
+  void SendPages(Source* source, size_t payload);
   // Whether a bulk frame of this source is still being written.
   bool Carries(const Source* source) const { return bulk_source_ == source; }
   // A source that can send, as soon as the descriptor takes more; one turn later when it does so now.
@@ -90,7 +98,9 @@ class Channel : public Subject {
   // Writes until all is out or the descriptor takes no more.
   void Flush();
   bool FlushBulk();
+  bool FlushPages();
   bool FlushQueue();
+  void ReleaseBulk();
   void GrantDue();
   // Bytes that the descriptor took, 0 when it takes none now; -1: the channel has ended.
   long Write(const uint8_t* bytes, size_t size);
@@ -124,6 +134,11 @@ class Channel : public Subject {
   size_t bulk_end_ = 0;
   size_t bulk_size_ = 0;
   Source* bulk_source_ = nullptr;
+  // The bulk frame as pages, and its bytes that are not out yet.
+  PageRelay relay_;
+  size_t pages_left_ = 0;
+  // Whether the descriptor takes pages, as far as is known.
+  bool takes_pages_ = true;
   bool blocked_ = false;
   bool flushing_ = false;
   bool turn_ = false;

@@ -20,7 +20,7 @@ constexpr size_t kKeptQueue = 64 * 1024;
 
 }  // namespace
 
-size_t Channel::Queued() const { return queue_.size() - queue_at_ + bulk_end_ - bulk_at_; }
+size_t Channel::Queued() const { return queue_.size() - queue_at_ + bulk_end_ - bulk_at_ + pages_left_; }
 
 bool Channel::Send(uint8_t type, uint32_t stream, const uint8_t* payload, size_t size) {
   const size_t waiting = queue_.size() - queue_at_;
@@ -48,6 +48,20 @@ void Channel::SendBulk(Source* source, size_t payload) {
   PutHeader(bulk_.data(), kFrameData, source->stream(), payload);
   bulk_at_ = 0;
   bulk_end_ = kFrameHeader + payload;
+  bulk_size_ = payload;
+  bulk_source_ = source;
+  Flush();
+}
+
+PageRelay* Channel::Relay() { return takes_pages_ && relay_.Open(kPages) ? &relay_ : nullptr; }
+
+void Channel::SendPages(Source* source, size_t payload) {
+  uint8_t header[kFrameHeader];
+  PutHeader(header, kFrameData, source->stream(), payload);
+  const int error = relay_.Frame(header, sizeof header, payload);
+  // The pages are neither here nor there: what follows would not be the stream any more.
+  if (error) return EndByErrno("splice", -error);
+  pages_left_ = sizeof header + payload;
   bulk_size_ = payload;
   bulk_source_ = source;
   Flush();
@@ -90,17 +104,49 @@ void Channel::Flush() {
 }
 
 bool Channel::FlushBulk() {
-  while (bulk_at_ < bulk_end_) {
-    const long count = Write(bulk_.data() + bulk_at_, bulk_end_ - bulk_at_);
-    if (count <= 0) return false;
-    bulk_at_ += static_cast<size_t>(count);
-  }
+  do {
+    while (bulk_at_ < bulk_end_) {
+      const long count = Write(bulk_.data() + bulk_at_, bulk_end_ - bulk_at_);
+      if (count <= 0) return false;
+      bulk_at_ += static_cast<size_t>(count);
+    }
+    if (!FlushPages()) return false;
+  } while (bulk_at_ < bulk_end_);
   if (!bulk_source_) return true;
   Source* source = bulk_source_;
   bulk_source_ = nullptr;
   source->Sent(bulk_size_);
-  if (sources.empty()) bulk_.Resize(0, 0);
+  if (sources.empty()) ReleaseBulk();
   return true;
+}
+
+// False: the descriptor takes no more. Where it takes no pages at all, the next ones are in the bulk buffer.
+bool Channel::FlushPages() {
+  while (pages_left_ > 0) {
+    long count = takes_pages_ ? relay_.Unload(fd_, pages_left_) : -EINVAL;
+    const bool copied = count == -EINVAL;
+    if (copied) {
+      takes_pages_ = false;
+      BulkPayload();
+      count = relay_.ReadFrame(bulk_.data(), bulk_.size());
+    }
+    if (count == -EAGAIN) return false;
+    if (count <= 0) {
+      EndByErrno("splice", count < 0 ? static_cast<int>(-count) : EIO);
+      return false;
+    }
+    pages_left_ -= static_cast<size_t>(count);
+    if (!copied) continue;
+    bulk_at_ = 0;
+    bulk_end_ = static_cast<size_t>(count);
+    return true;
+  }
+  return true;
+}
+
+void Channel::ReleaseBulk() {
+  bulk_.Resize(0, 0);
+  relay_.Close();
 }
 
 bool Channel::FlushQueue() {

@@ -10,6 +10,11 @@
 #include "value.h"
 
 namespace yavm {
+namespace {
+
+constexpr int kSocketBuffer = 1024 * 1024;
+
+}  // namespace
 
 Napi::Value Pipe(const Napi::CallbackInfo& info) {
   Args args(info, "pipe");
@@ -32,6 +37,10 @@ Napi::Value Pipe(const Napi::CallbackInfo& info) {
 Napi::Value SocketPair(const Napi::CallbackInfo& info) {
   int fds[2];
   if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0) return Fail(info.Env(), errno, "socketpair");
+  // QEMU sends a guest's pages one by one, and the kernel counts 8 KiB for each: the default holds two dozen. Best
+  // effort, up to /proc/sys/net/core/wmem_max.
+  const int bytes = kSocketBuffer;
+  for (int fd : fds) setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
   return Pair(info.Env(), fds[0], fds[1]);
 }
 

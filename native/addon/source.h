@@ -12,6 +12,7 @@
 namespace yavm {
 
 class Channel;
+class PageRelay;
 
 class Source : public Subject {
  public:
@@ -49,6 +50,10 @@ class Source : public Subject {
   bool Starved() const { return credit_ < quantum_; }
   size_t PayloadSize() const;
   long Fill(uint8_t* to, size_t size, bool* empty);
+  // Each sends one frame. Bytes sent, 0 at the end, or a negative errno.
+  long SendCopy(bool* empty);
+  long SendPages(PageRelay* relay, bool* empty);
+  void Grow();
   // Waits for more to read: by the loop, or by a turn for a regular file.
   void Wait();
   void Unwatch();
@@ -66,6 +71,10 @@ class Source : public Subject {
   size_t largest_ = 0;
   bool regular_ = false;
   bool terminal_ = false;
+  bool pipe_ = false;
+  // The pipe was full lately: its pages are worth more than their copy.
+  bool bulky_ = false;
+  bool grown_ = false;
   bool watched_ = false;
   bool finished_ = false;
   bool told_ = false;

@@ -1,6 +1,7 @@
 /** A QEMU whose guest speaks no protocol: raw bytes on the control port. For the floor and the reference guest. */
 import { Socket } from 'node:net';
 import { withDeadline } from '../../host/lib/deadline.ts';
+import { TCG_CPU } from '../../host/runtime/accelerator.ts';
 import { readTscKhz } from '../../host/runtime/host-clock.ts';
 import { launchQemu, type Qemu } from '../../host/runtime/launch.ts';
 import { loadNative } from '../../native/load.ts';
@@ -20,7 +21,7 @@ export function launchGuest({ accel, cpus, memoryMiB }: Shape, initramfs: string
     {
       name: 'ya-vm-bench',
       accel,
-      cpuModel: 'max',
+      cpuModel: accel === 'tcg' ? TCG_CPU : 'max',
       cpus,
       memoryMiB,
       assets,

@@ -9,9 +9,9 @@ import { withOwner } from './owner.ts';
 import { launchGuest, RawGuest } from './raw-guest.ts';
 
 const BLOCK = 64 * 1024;
-const BLOCKS = 1600;
+const BLOCKS = 3200;
 const BYTES = BLOCK * BLOCKS;
-const ROUNDS = 5;
+const ROUNDS = 15;
 const DEADLINE = 120_000;
 const CPUS = [1, 2];
 

@@ -15,6 +15,7 @@ import {
 } from '../../guest/protocol/frames.ts';
 import type { Notification, Request, RequestBody, WireError } from '../../guest/protocol/messages.ts';
 import { withDeadline } from '../../host/lib/deadline.ts';
+import { TCG_CPU } from '../../host/runtime/accelerator.ts';
 import { readTscKhz } from '../../host/runtime/host-clock.ts';
 import { launchQemu, type Qemu } from '../../host/runtime/launch.ts';
 import type { VmSpec } from '../../host/runtime/types.ts';
@@ -62,7 +63,7 @@ export class RawVm {
     const launch = {
       name: 'ya-vm-raw',
       accel: 'tcg',
-      cpuModel: 'max',
+      cpuModel: TCG_CPU,
       tscKhz: readTscKhz(),
       nics: [],
     } as const;

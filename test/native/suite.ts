@@ -9,6 +9,7 @@ import { pathCases } from './cases/path.ts';
 import { processCases } from './cases/process.ts';
 import { sinkCases } from './cases/sink.ts';
 import { sourceCases } from './cases/source.ts';
+import { sourcePagesCases } from './cases/source-pages.ts';
 import { spawnCases } from './cases/spawn.ts';
 import { fuzzCases } from './cases/stream-fuzz.ts';
 import { loadCases } from './cases/stream-load.ts';
@@ -29,6 +30,7 @@ export const cases: Case[] = [
   ...cborCases,
   ...channelCases,
   ...sourceCases,
+  ...sourcePagesCases,
   ...sinkCases,
   ...loadCases,
   ...fuzzCases,

@@ -4,9 +4,11 @@ import type { ExitStatus, Native, SpawnOptions } from '../../native/face.ts';
 
 /** Linux's numbers, as <fcntl.h>, <sys/mount.h>, <sched.h> and <signal.h> have them on x86-64 and arm64. */
 export {
+  O_APPEND,
   O_CREAT,
   O_DIRECTORY,
   O_EXCL,
+  O_NOCTTY,
   O_NONBLOCK,
   O_PATH,
   O_RDONLY,

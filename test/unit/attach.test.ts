@@ -5,7 +5,7 @@ import { connect, type Socket } from 'node:net';
 import { PassThrough, Readable } from 'node:stream';
 import t from 'tap';
 import { encodeMessage } from '../../guest/protocol/codec.ts';
-import { encodeFrame, FrameType, STREAM_WINDOW } from '../../guest/protocol/frames.ts';
+import { encodeFrame, FrameType, MAX_DATA_PAYLOAD, STREAM_WINDOW } from '../../guest/protocol/frames.ts';
 import type { RequestBody } from '../../guest/protocol/messages.ts';
 import { AttachClient } from '../../host/attach/client.ts';
 import { silentLogger } from '../../host/lib/logger.ts';
@@ -48,7 +48,7 @@ t.test('a client runs a command: both outputs, input, exit code, as the guest to
 t.test('large output arrives whole, and a client that does not read holds the guest back', async (t) => {
   const { guest, connect } = await startAttached(t);
   const client = await connect();
-  const bytes = randomBytes(3_000_000);
+  const bytes = randomBytes(12 * STREAM_WINDOW);
   const command = await client.run(commandSpec({ stderr: 'merge' }));
   const request = await guest.requested('run');
   t.equal(request.stderr, 'stdout');
@@ -73,7 +73,7 @@ t.test('the exit comes after the output, though the client reads late', async (t
   const command = await (await connect()).run(commandSpec());
   const request = await guest.requested('run');
   const { stream } = request.stdout as { stream: number };
-  const bytes = Buffer.alloc(600_000, 'x');
+  const bytes = Buffer.alloc(2 * STREAM_WINDOW + 70_000, 'x');
   const sending = guest.output(stream, bytes);
   guest.exit(request.id, { totals: { stdout: bytes.length } });
   let ended = false;
@@ -360,6 +360,8 @@ function run(id: number, stdin?: number): Uint8Array {
 
 /** More than the windows of client and guest together, for a command that reads nothing. */
 function overdraft(): Uint8Array {
-  const data = encodeFrame(FrameType.data, 9, Buffer.alloc(200 * 1024));
-  return Buffer.concat([run(1, 9), data, data, data, data]);
+  // The server's window, what the guest takes, and one more.
+  const frames = (3 * STREAM_WINDOW) / MAX_DATA_PAYLOAD;
+  const data = encodeFrame(FrameType.data, 9, Buffer.alloc(MAX_DATA_PAYLOAD));
+  return Buffer.concat([run(1, 9), ...Array<Uint8Array>(frames).fill(data)]);
 }
