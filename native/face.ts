@@ -312,6 +312,10 @@ export interface Native {
   /** Ends a sink now: closes the descriptor; what is queued is lost. Unknown sinks are ignored. */
   sinkStop(sink: number): void;
 
+  // ---- memory ----
+  /** madvise(MADV_DONTNEED) on the program's own code and constants: they are read anew where they are touched again. */
+  dropProgramPages(): void;
+
   // ---- power ----
   /** sync(2). */
   sync(): void;

@@ -101,6 +101,7 @@ constexpr Export kExports[] = {
     {"sourceStop", Call<SourceStop>},
     {"sinkOpen", Call<SinkOpen>},
     {"sinkStop", Call<SinkStop>},
+    {"dropProgramPages", Call<DropProgramPages>},
     {"sync", Call<Sync>},
     {"reboot", Call<Reboot>},
     {"debugExit", Call<DebugExit>},

@@ -123,6 +123,9 @@ Napi::Value SourceStop(const Napi::CallbackInfo& info);
 Napi::Value SinkOpen(const Napi::CallbackInfo& info);
 Napi::Value SinkStop(const Napi::CallbackInfo& info);
 
+// program_pages.cc
+Napi::Value DropProgramPages(const Napi::CallbackInfo& info);
+
 // power.cc
 Napi::Value Sync(const Napi::CallbackInfo& info);
 Napi::Value Reboot(const Napi::CallbackInfo& info);

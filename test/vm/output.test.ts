@@ -242,7 +242,7 @@ async function background(t: Test, vm: Vm): Promise<void> {
   }
 
   t.test('counts for what is in its pipe at that moment, and for no more', async (t) => {
-    const long = new Random(4).bytes(2_000_000);
+    const long = new Random(4).bytes(4 * STREAM_WINDOW);
     await vm.writeFiles('/long', [long]);
     const stdout = new Collector();
     let resume = () => {};

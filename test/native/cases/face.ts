@@ -9,11 +9,13 @@ const FACE =
   routeAdd routeRemove linkFeature mknod ioctlInt ioctlBuffer open openBeneath close dup seek read write readText writeText fsync
   fstat stat lstat readlink readDirectory mkdir mkdirAt symlink symlinkAt linkAt mknodAt readlinkAt statAt unlinkAt renameAt chownAt
   chmodFd chownFd utimesAt unlink rmdir pipe socketPair setNonBlocking flock pending watch unwatch cborEncode cborDecode channelOpen channelSend
-  channelQueued channelClose sourceOpen sourceSent sourceDrain sourceStop sinkOpen sinkStop sync reboot debugExit
+  channelQueued channelClose sourceOpen sourceSent sourceDrain sourceStop sinkOpen sinkStop dropProgramPages sync reboot debugExit
   setHostname setClock monotonic addEntropy uname`.split(/\s+/);
 
 /** The calls that take nothing, or for which any argument would act on the machine. */
-const TAKES_NOTHING = new Set('getPid getParentPid getUid links socketPair sync monotonic uname'.split(' '));
+const TAKES_NOTHING = new Set(
+  'getPid getParentPid getUid links socketPair dropProgramPages sync monotonic uname'.split(' '),
+);
 
 export const faceCases: Case[] = [
   {

@@ -68,6 +68,17 @@ export const systemCases: Case[] = [
     },
   },
   {
+    name: 'memory: a program goes on without its pages, and has fewer of them',
+    run(native, assert) {
+      const resident = () =>
+        Number(/RssFile:\s+(\d+) kB/.exec(native.readText(-1, '/proc/self/status', 65_536))?.[1]);
+      const before = resident();
+      native.dropProgramPages();
+      const after = resident();
+      assert.ok(after < before, `${before} KiB of files before, ${after} after`);
+    },
+  },
+  {
     name: 'power: a wrong command is refused, sync returns',
     run(native, assert) {
       native.sync();
