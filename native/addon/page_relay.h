@@ -27,7 +27,9 @@ class PageRelay {
   long Read(uint8_t* to, size_t size);
   // Puts a header and the `payload` loaded bytes in order. 0 or a negative errno.
   int Frame(const uint8_t* header, size_t header_size, size_t payload);
-  // Moves up to `size` bytes of the frame to `fd`: how many, or a negative errno; -EINVAL: `fd` takes no pages.
+  // Moves what is left of the frame, which must be `size` bytes, to `fd`: how many, or a negative errno; -EINVAL: `fd`
+  // takes no pages. All of it, because Linux's virtio_console makes an empty buffer of each page that stays in the pipe
+  // (its list has as many entries as the pipe had pages), and QEMU stops a device that sends an empty buffer.
   long Unload(int fd, size_t size);
   // Copies up to `size` bytes of the frame to memory: for an `fd` that takes no pages.
   long ReadFrame(uint8_t* to, size_t size);
