@@ -1,0 +1,118 @@
+/** What the parts of the GSB client, and those that use it, say to each other. Facts: the spec's exe-unit.md, sections 1 and 2. */
+import type { YavmError } from '../lib/errors.ts';
+
+/**
+ * A value as FlexBuffers carry it. Numbers without a fraction are integers (unsigned from 0 on), others floats; a
+ * {@link FlexFloat} or Float64Array is always floats, a {@link FlexUInts} a vector of unsigned bytes, a Uint8Array a
+ * blob. Integers beyond 2^53 are bigints. Entries that are undefined are left out: an absent optional field.
+ */
+export type Flex =
+  | null
+  | boolean
+  | number
+  | bigint
+  | string
+  | Uint8Array
+  | Float64Array
+  | FlexFloat
+  | FlexUInts
+  | readonly Flex[]
+  | FlexMap;
+
+export interface FlexMap {
+  readonly [key: string]: Flex | undefined;
+}
+
+/** A float, also when it has no fraction. */
+export class FlexFloat {
+  readonly value: number;
+  constructor(value: number) {
+    this.value = value;
+  }
+}
+
+/** Bytes that a Rust peer takes as a `Vec<u8>` without serde_bytes: a vector of unsigned integers, not a blob. */
+export class FlexUInts {
+  readonly bytes: Uint8Array;
+  constructor(bytes: Uint8Array) {
+    this.bytes = bytes;
+  }
+}
+
+/** Where a bus is. */
+export type GsbAddress = { kind: 'unix'; path: string } | { kind: 'tcp'; host: string; port: number };
+
+export interface CallOptions {
+  /** For the whole call, milliseconds. The bus promises no answer at all (1.6), so there is no default. */
+  deadline: number;
+  signal?: AbortSignal;
+  /** Default `local`. */
+  caller?: string;
+}
+
+/** A call that came in. */
+export interface CallInfo {
+  /** `local`, or a node id; not authenticated by the network. */
+  caller: string;
+  /** Full address, message id included. */
+  address: string;
+  noReply: boolean;
+  /** Fires when the connection is lost or closed: nobody waits for the answer any more. */
+  signal: AbortSignal;
+}
+
+/** Answers one call: what it returns is sent as `{"Ok": value}`; an {@link RpcError} as `{"Err": …}`; other errors as 500. */
+export type UnaryHandler = (body: Flex, call: CallInfo) => Promise<Flex> | Flex;
+
+/** Answers with items, each sent as `{"Ok": item}` once the socket took the one before; an error ends it with 500. */
+export type StreamHandler = (body: Flex, call: CallInfo) => AsyncIterable<Flex>;
+
+/** Bytes as they are: no FlexBuffers, no compression. Answered with what it returns, or nothing. */
+export type RawHandler = (data: Uint8Array, call: CallInfo) => Uint8Array | undefined;
+
+export type Binding = { unary: UnaryHandler } | { stream: StreamHandler } | { raw: RawHandler };
+
+/** Variants of upstream's RpcMessageError (2.5). */
+export type RpcErrorKind =
+  | 'service'
+  | 'activity'
+  | 'badRequest'
+  | 'usageLimitExceeded'
+  | 'notFound'
+  | 'forbidden'
+  | 'timeout';
+
+/** An error that a caller gets as a value: `{"Err": {"badRequest": text}}`, or `{"Err": "timeout"}`. */
+export class RpcError extends Error {
+  override name = 'RpcError';
+  readonly kind: RpcErrorKind;
+  constructor(kind: RpcErrorKind, text: string = kind) {
+    super(text);
+    this.kind = kind;
+  }
+}
+
+/** `up`: connected, every binding registered. `down`: lost, trying again. `closed`: for good. */
+export type LinkState = 'up' | 'down' | 'closed';
+
+/** A connection to the bus that survives the bus's restart; implemented by connection.ts. */
+export interface Gsb {
+  readonly state: LinkState;
+  /** Registers an address; kept over reconnects. Resolves when the bus took it. @throws {YavmError} YAVM_E_GSB_TAKEN (409), YAVM_E_GSB_CLOSED */
+  bind(address: string, binding: Binding): Promise<void>;
+  unbind(address: string): Promise<void>;
+  /**
+   * A typed call; resolves with what the peer's `Ok` holds.
+   * @throws {RpcError} the peer's `Err`, when it is one of those; {@link YavmError} YAVM_E_GSB_TIMEOUT, _CLOSED (the
+   * connection was or got lost), _NO_ENDPOINT (400), _SERVICE (500), _REMOTE (another `Err`), _BODY (undecodable)
+   */
+  call(address: string, body: Flex, options: CallOptions): Promise<Flex>;
+  /** A streaming call; its items. Errors as `call`. Leaving the loop forgets the rest. */
+  stream(address: string, body: Flex, options: CallOptions): AsyncIterable<Flex>;
+  /** A raw call without answer. Dropped while the connection is down. False: the socket is congested, it was dropped. */
+  push(address: string, data: Uint8Array, caller: string): boolean;
+  /** Called at every change; returns how to stop. `error` says why it went down or was closed. */
+  onState(listener: (state: LinkState, error?: YavmError) => void): () => void;
+  /** Orderly end: open calls and streams of peers get 500, names are unregistered, then the socket closes. */
+  close(): Promise<void>;
+}
