@@ -3,8 +3,9 @@ import type { YavmError } from '../lib/errors.ts';
 
 /**
  * A value as FlexBuffers carry it. Numbers without a fraction are integers (unsigned from 0 on), others floats; a
- * {@link FlexFloat} or Float64Array is always floats, a {@link FlexUInts} a vector of unsigned bytes, a Uint8Array a
- * blob. Integers beyond 2^53 are bigints. Entries that are undefined are left out: an absent optional field.
+ * {@link FlexFloat} or Float64Array is always floats, a {@link FlexInt} always signed, a {@link FlexUInts} a vector of
+ * unsigned bytes, a Uint8Array a blob. Integers beyond 2^53 are bigints. Entries that are undefined are left out: an
+ * absent optional field.
  */
 export type Flex =
   | null
@@ -15,6 +16,7 @@ export type Flex =
   | Uint8Array
   | Float64Array
   | FlexFloat
+  | FlexInt
   | FlexUInts
   | readonly Flex[]
   | FlexMap;
@@ -27,6 +29,14 @@ export interface FlexMap {
 export class FlexFloat {
   readonly value: number;
   constructor(value: number) {
+    this.value = value;
+  }
+}
+
+/** A signed integer, also from 0 on, where byte identity with a Rust peer's signed field is wanted; only ever written. */
+export class FlexInt {
+  readonly value: number | bigint;
+  constructor(value: number | bigint) {
     this.value = value;
   }
 }
