@@ -17,6 +17,7 @@ import { InputStream } from '../runtime/input-stream.ts';
 import { OutputStream } from '../runtime/output-stream.ts';
 import type { CommandResult } from '../runtime/types.ts';
 import { accepted } from './accepted.ts';
+import { adoptedToken } from './adopt.ts';
 import { commandSpecOf, streamNumbers } from './command-spec.ts';
 import { decodeDetach } from './detach.ts';
 import type { CommandHost, RunningCommand } from './port.ts';
@@ -32,6 +33,8 @@ interface ClientCommand {
   running: RunningCommand;
   /** Goes on when the client leaves. */
   detached: boolean;
+  /** Somebody else has its output, and its end. */
+  adopted?: boolean;
 }
 
 /** Answers a request with what it returns. */
@@ -105,7 +108,8 @@ export class ClientSession {
   };
 
   #onMessage(payload: Uint8Array): void {
-    const detached = decodeDetach(decodeMap(payload));
+    const map = decodeMap(payload);
+    const detached = decodeDetach(map);
     if (detached !== null) {
       const command = this.#commands.get(detached);
       if (command) command.detached = true;
@@ -113,6 +117,11 @@ export class ClientSession {
     }
     try {
       const request = decodeRequest(payload);
+      const token = adoptedToken(map);
+      if (token !== undefined) {
+        this.#answer(request.id, () => this.#adopt(token, request));
+        return;
+      }
       const handler = this.#handlers[request.op] as Handler<Operation> | undefined;
       this.#answer(request.id, async () => {
         if (!handler)
@@ -175,6 +184,23 @@ export class ClientSession {
     this.#forward(running.stdout, numbers.stdout);
     this.#forward(running.stderr, numbers.stderr);
     void this.#follow(id, running);
+    return { pid: running.pid };
+  }
+
+  /** Ties a command that already runs to this client, which may leave it again: its owner is another. */
+  async #adopt(token: string, request: RequestOf<Operation> & { id: number }): Promise<RunReply> {
+    const running = this.#host.runningAs?.(token);
+    if (!running || request.op !== 'run')
+      throw new AttachError('unknown-process', `no command runs as '${token}'`);
+    const { stdin } = streamNumbers(request);
+    this.#checkStreams([stdin]);
+    if (this.#commands.size + this.#starting >= LIMITS.commands) {
+      throw new AttachError('bad-request', `${LIMITS.commands} commands of this client run already`);
+    }
+    this.#commands.set(request.id, { running, detached: true, adopted: true });
+    const input = stdin === undefined ? null : this.#openIncoming(stdin);
+    if (input && running.stdin) this.#feed(input, running.stdin);
+    void this.#follow(request.id, running);
     return { pid: running.pid };
   }
 
@@ -309,7 +335,8 @@ export class ClientSession {
   }
 
   /** The client is gone. Its command goes with it, unless it was detached: then its output leads nowhere. */
-  #abandon({ running, detached }: ClientCommand): void {
+  #abandon({ running, detached, adopted }: ClientCommand): void {
+    if (adopted) return;
     running.stdout?.discard();
     running.stderr?.discard();
     // Also handled here: nobody else waits for it any more.

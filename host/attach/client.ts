@@ -64,6 +64,15 @@ export class AttachClient implements CommandHost {
     return this.#client.run(spec);
   }
 
+  /**
+   * Takes stdin and terminal of a command that was started with `token` elsewhere. Its output goes where it went.
+   * @throws {GuestRequestError} YAVM_E_GUEST_UNKNOWN_PROCESS
+   */
+  adopt(token: string, options: { stdin: boolean }): Promise<Command> {
+    const spec: CommandSpec = { argv: ['-'], env: [], ...options, stdout: 'discard', stderr: 'discard' };
+    return this.#client.run(spec, { adopt: token });
+  }
+
   stats(): Promise<StatsReply> {
     return this.request({ op: 'stats' });
   }

@@ -26,6 +26,11 @@ export interface RunningCommand {
 export interface CommandHost {
   /** Rejects with the guest's refusal: YAVM_E_GUEST_SPAWN_FAILED and others. */
   run(spec: CommandSpec): Promise<RunningCommand>;
+  /**
+   * A command that already runs, by the token it was started with: another process has its output and its result, and
+   * this one its stdin and its terminal. Undefined when none has that token; absent where commands have none.
+   */
+  runningAs?(token: string): RunningCommand | undefined;
   stats(): Promise<StatsReply>;
   /** A file's bytes, or a tar of anything, into `sink`. */
   readFiles(

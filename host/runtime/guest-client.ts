@@ -50,6 +50,8 @@ export interface RunOptions {
   /** Until the command has started: gives up. Afterwards: kills its tree. */
   signal?: AbortSignal;
   deadline?: number;
+  /** On attach.sock only: not a new command, but the one that runs under this token (host/attach/adopt.ts). */
+  adopt?: string;
 }
 
 export interface WriteFilesOptions {
@@ -145,7 +147,9 @@ export class GuestClient {
     if (options.stderr) streams.stderr?.consume(options.stderr).catch(() => {});
     this.#commands.set(command.id, command);
     try {
-      const reply = await this.#requests.send(runRequest(spec, command), {
+      const { adopt } = options;
+      const request = { ...runRequest(spec, command), ...(adopt === undefined ? {} : { adopt }) };
+      const reply = await this.#requests.send(request, {
         deadline: options.deadline,
         signal: options.signal,
         onLate: () => this.#killAbandoned(command.id),

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { AttachClient } from '../../host/attach/client.ts';
-import type { CommandHost } from '../../host/attach/port.ts';
+import type { CommandHost, RunningCommand } from '../../host/attach/port.ts';
 import { type AttachServer, serveAttach } from '../../host/attach/server.ts';
 import { silentLogger } from '../../host/lib/logger.ts';
 import type { GuestClient } from '../../host/runtime/guest-client.ts';
@@ -16,6 +16,8 @@ export interface Attached {
   supervisor: GuestClient;
   server: AttachServer;
   path: string;
+  /** Commands that clients may adopt. */
+  tokens: Map<string, RunningCommand>;
   /** Another process's client; closed at the end of the test. */
   connect(): Promise<AttachClient>;
 }
@@ -27,7 +29,8 @@ export async function startAttached(
   const { client: supervisor, guest } = await startSession(t, options);
   const folder = mkdtempSync(join(tmpdir(), 'yavm-attach-'));
   const path = join(folder, 'attach.sock');
-  const server = await serveAttach(hostOf(supervisor), path, silentLogger);
+  const tokens = new Map<string, RunningCommand>();
+  const server = await serveAttach(hostOf(supervisor, tokens), path, silentLogger);
   t.teardown(async () => {
     await server.close();
     rmSync(folder, { recursive: true });
@@ -37,12 +40,16 @@ export async function startAttached(
     t.teardown(() => client.close());
     return client;
   };
-  return { guest, supervisor, server, path, connect };
+  return { guest, supervisor, server, path, tokens, connect };
 }
 
 /** A VM's client as what attach serves. */
-export function hostOf(client: GuestClient): CommandHost {
+export function hostOf(
+  client: GuestClient,
+  tokens: ReadonlyMap<string, RunningCommand> = new Map(),
+): CommandHost {
   return {
+    runningAs: (token) => tokens.get(token),
     run: (spec) => client.run(spec),
     stats: () => client.request({ op: 'stats' }),
     readFiles: (path, sink, options) => client.readFiles(path, sink, options),

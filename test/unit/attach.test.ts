@@ -173,6 +173,47 @@ t.test('a client that leaves takes its commands with it, but not those of others
   t.equal(guest.requests.filter(({ op }) => op === 'signal').length, 0);
 });
 
+t.test(
+  'a command of the supervisor is adopted: its input and window, not its output or its life',
+  async (t) => {
+    const { guest, supervisor, tokens, connect } = await startAttached(t);
+    const owned = await supervisor.run(commandSpec({ stdin: true, tty: { rows: 24, columns: 80 } }));
+    const request = await guest.requested('run');
+    tokens.set('batch-1', owned);
+    const [client, other] = [await connect(), await connect()];
+    const adopted = await client.adopt('batch-1', { stdin: true });
+    t.equal(adopted.pid, owned.pid);
+    await adopted.resize(50, 132);
+    t.match(await guest.requested('resize'), { process: request.id, rows: 50, columns: 132 });
+    adopted.stdin?.write('typed');
+    await other.adopt('batch-1', { stdin: false });
+    other.close();
+    client.close();
+    await settle();
+    t.equal(
+      guest.requests.filter(({ op }) => op === 'signal').length,
+      0,
+      'a client that leaves takes nothing along',
+    );
+    await guest.output((request.stdout as { stream: number }).stream, Buffer.from('out'));
+    guest.exit(request.id, { code: 4, totals: { stdout: 3 } });
+    t.match(await owned.result, { exitCode: 4, complete: true });
+    t.equal(owned.stdout?.received, 3, 'its output went to its owner');
+  },
+);
+
+t.test('who adopts a command learns of its end; what does not run cannot be adopted', async (t) => {
+  const { guest, supervisor, tokens, connect } = await startAttached(t);
+  const owned = await supervisor.run(commandSpec());
+  const request = await guest.requested('run');
+  tokens.set('x', owned);
+  const client = await connect();
+  await t.rejects(client.adopt('y', { stdin: true }), { code: 'YAVM_E_GUEST_UNKNOWN_PROCESS' });
+  const adopted = await client.adopt('x', { stdin: false });
+  guest.exit(request.id, { code: 5, totals: {} });
+  t.match(await adopted.result, { exitCode: 5 });
+});
+
 t.test('a command that was detached goes on, and its output is drained', async (t) => {
   const { guest, connect } = await startAttached(t);
   const client = await connect();
