@@ -48,6 +48,18 @@ export const ROWS: Row[] = [
     packages: ['node:'],
   },
   { of: 'host/attach', ours: ['host/lib', 'host/runtime', 'guest/protocol'], packages: ['node:'] },
+  { of: 'host/gsb', ours: ['host/lib'], packages: ['node:', 'protobufjs'] },
+  { of: 'host/node', ours: ['host/lib', 'host/gsb'], packages: ['node:'] },
+  { of: 'host/usage', ours: ['host/lib'], packages: ['node:'] },
+  { of: 'host/transfer', ours: ['host/lib', 'host/gsb', 'host/image', ADDON], packages: ['node:'] },
+  {
+    of: 'host/exe-unit',
+    ours: [
+      ...['host/lib', 'host/image', 'host/runtime', 'host/attach', 'host/gsb', 'host/transfer', 'host/usage'],
+      ...['guest/protocol', ADDON],
+    ],
+    packages: ['node:'],
+  },
   {
     of: 'host/cli',
     ours: ['host', 'initramfs', 'guest/protocol', ADDON],

@@ -1,0 +1,108 @@
+/** An HTTP server on the loopback, as well or as badly behaved as a test wants it. */
+import { createHash } from 'node:crypto';
+import { once } from 'node:events';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
+import type { AddressInfo, Socket } from 'node:net';
+
+interface Owner {
+  teardown(fn: () => unknown): unknown;
+}
+
+/** Answers the request number `index` (from 0) of this server. */
+export type Handler = (request: IncomingMessage, response: ServerResponse, index: number) => void;
+
+export interface TestServer {
+  /** `http://127.0.0.1:<port>`, without a slash at the end. */
+  origin: string;
+  /** All requests so far. */
+  requests: IncomingMessage[];
+  server: Server;
+  /** Ends it with all of its connections; also done by the test's end. */
+  close(): Promise<void>;
+}
+
+/** Starts a server; with `tls`, an https one. */
+export async function startServer(
+  owner: Owner,
+  handler: Handler,
+  tls?: { key: string; cert: string },
+): Promise<TestServer> {
+  const requests: IncomingMessage[] = [];
+  const onRequest = (request: IncomingMessage, response: ServerResponse) => {
+    requests.push(request);
+    handler(request, response, requests.length - 1);
+  };
+  const server: Server = tls ? createTlsServer(tls, onRequest) : createServer(onRequest);
+  const sockets = new Set<Socket>();
+  server.on('connection', (socket: Socket) => {
+    sockets.add(socket);
+    // A client that goes away is what many tests are about.
+    socket.on('error', () => {}).once('close', () => sockets.delete(socket));
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const close = async () => {
+    const closed = server.listening ? once(server, 'close') : null;
+    server.close();
+    for (const socket of sockets) socket.destroy();
+    await closed;
+  };
+  owner.teardown(close);
+  const { port } = server.address() as AddressInfo;
+  return { origin: `${tls ? 'https' : 'http'}://127.0.0.1:${port}`, requests, server, close };
+}
+
+export interface ServeOptions {
+  etag?: string;
+  lastModified?: string;
+  /** Answer `Range` when `If-Range` fits. */
+  ranges?: boolean;
+  /** Bytes of the answer after which the connection is reset. */
+  resetAfter?: number;
+  /** Bytes of the answer after which nothing more comes. */
+  stallAfter?: number;
+  /** Instead of the true Content-Length; null for none (chunked). */
+  length?: number | null;
+}
+
+/** Sends `content` as a file server does, until the misbehaviour that was asked for. */
+export function serve(
+  request: IncomingMessage,
+  response: ServerResponse,
+  content: Uint8Array,
+  options: ServeOptions = {},
+): void {
+  const { etag, lastModified, ranges = false, length } = options;
+  const offset = ranges ? rangeStart(request, etag ?? lastModified) : 0;
+  const body = content.subarray(offset);
+  if (etag) response.setHeader('etag', etag);
+  if (lastModified) response.setHeader('last-modified', lastModified);
+  if (length !== null) response.setHeader('content-length', length ?? body.length);
+  if (offset > 0) {
+    response.statusCode = 206;
+    response.setHeader('content-range', `bytes ${offset}-${content.length - 1}/${content.length}`);
+  }
+  const most = options.resetAfter ?? options.stallAfter;
+  if (most === undefined) {
+    response.end(body);
+    return;
+  }
+  response.write(body.subarray(0, most), () => {
+    if (options.resetAfter !== undefined) response.socket?.destroySoon();
+  });
+}
+
+function rangeStart(request: IncomingMessage, validator: string | undefined): number {
+  const [, start] = /^bytes=(\d+)-$/.exec(request.headers.range ?? '') ?? [];
+  return start !== undefined && request.headers['if-range'] === validator ? Number(start) : 0;
+}
+
+/** `hash:sha3:<hex>:<url>` of what `content` is. */
+export function taskPackage(url: string, content: Uint8Array, bits: 224 | 256 | 384 | 512 = 224): string {
+  return `hash:sha3:${sha3(content, bits)}:${url}`;
+}
+
+export function sha3(content: Uint8Array, bits: 224 | 256 | 384 | 512 = 224): string {
+  return createHash(`sha3-${bits}`).update(content).digest('hex');
+}
