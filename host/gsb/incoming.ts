@@ -1,0 +1,172 @@
+/** Calls that peers make: finds the handler, runs it, sends its answers, and refuses what is too much (exe-unit.md 1.6, 2.5). */
+import { YavmError } from '../lib/errors.ts';
+import type { Logger } from '../lib/logger.ts';
+import { decodeBody, encodeBody } from './body.ts';
+import { errorEnvelope, failureText } from './envelope.ts';
+import { closedError, type Link } from './link.ts';
+import type { CallReply, CallRequest } from './packet.ts';
+import {
+  type Binding,
+  type CallInfo,
+  type RawHandler,
+  RpcError,
+  type StreamHandler,
+  type UnaryHandler,
+} from './types.ts';
+
+/** Calls that are answered at a time, and bytes of their bodies (one call alone may have more). */
+export const MAX_CALLS = 256;
+export const MAX_BODIES = 32 * 1024 * 1024;
+
+const NO_BYTES = new Uint8Array(0);
+
+/** A call that has not had its last answer. */
+interface OpenCall {
+  request: CallRequest;
+  link: Link;
+  info: CallInfo;
+  abort: AbortController;
+}
+
+export class IncomingCalls {
+  readonly #find: (address: string) => Binding | undefined;
+  readonly #logger: Logger;
+  readonly #open = new Set<OpenCall>();
+  #bodies = 0;
+  #ending = false;
+
+  /** @param find The binding with this very address. */
+  constructor(find: (address: string) => Binding | undefined, logger: Logger) {
+    this.#find = find;
+    this.#logger = logger;
+  }
+
+  receive(link: Link, request: CallRequest): void {
+    const call = openCall(link, request);
+    const binding = this.#lookUp(request.address);
+    if (this.#ending) refuse(call, 500, unavailable(request.address));
+    else if (binding === undefined) refuse(call, 400, 'endpoint address not found');
+    else if ('raw' in binding) this.#answerRaw(call, binding.raw);
+    else if (this.#isTooMuch(request)) refuse(call, 500, 'too many calls at a time (YAVM_E_GSB_BUSY)');
+    else this.#answer(call, binding);
+  }
+
+  /** The connection is gone: handlers learn that nobody waits for them. */
+  lost(): void {
+    for (const call of [...this.#open]) {
+      this.#forget(call);
+      call.abort.abort(closedError());
+    }
+  }
+
+  /** Answers each open call, and each that still comes, as one whose service is gone. */
+  end(): void {
+    this.#ending = true;
+    for (const call of [...this.#open]) {
+      reply(call, { code: 500, data: Buffer.from(unavailable(call.request.address)) });
+      this.#forget(call);
+      call.abort.abort(closedError());
+    }
+  }
+
+  /** The longest binding that the address begins with, in whole parts. */
+  #lookUp(address: string): Binding | undefined {
+    for (let end = address.length; end > 0; end = address.lastIndexOf('/', end - 1)) {
+      const binding = this.#find(address.slice(0, end));
+      if (binding !== undefined) return binding;
+    }
+    return undefined;
+  }
+
+  #isTooMuch({ data }: CallRequest): boolean {
+    if (this.#open.size >= MAX_CALLS) return true;
+    return this.#open.size > 0 && this.#bodies + data.length > MAX_BODIES;
+  }
+
+  #answer(call: OpenCall, binding: { unary: UnaryHandler } | { stream: StreamHandler }): void {
+    this.#open.add(call);
+    this.#bodies += call.request.data.length;
+    const work = 'unary' in binding ? this.#unary(call, binding.unary) : this.#stream(call, binding.stream);
+    const failed = (error: unknown) => {
+      if (this.#open.has(call)) this.#fail(call, error);
+    };
+    work.catch(failed).finally(() => this.#forget(call));
+  }
+
+  /** Frames come by the thousand and are dealt with at once: they are not counted. */
+  #answerRaw(call: OpenCall, handle: RawHandler): void {
+    try {
+      reply(call, { data: handle(call.request.data, call.info) ?? NO_BYTES });
+    } catch (error) {
+      this.#fail(call, error);
+    }
+  }
+
+  async #unary(call: OpenCall, handler: UnaryHandler): Promise<void> {
+    const data = encodeBody(await resultOf(call, handler));
+    // An answer that waits for the socket is not also copied into its queue.
+    await call.link.room();
+    if (this.#open.has(call)) reply(call, { data });
+  }
+
+  async #stream(call: OpenCall, handler: StreamHandler): Promise<void> {
+    const items = handler(decodeBody(call.request.data), call.info)[Symbol.asyncIterator]();
+    const given = new Promise<void>((resolve) => call.info.signal.addEventListener('abort', () => resolve()));
+    try {
+      while (this.#open.has(call)) {
+        // A handler that ignores the signal does not keep the call.
+        const item = await Promise.race([items.next(), given]);
+        if (item === undefined || !this.#open.has(call)) break;
+        if (item.done === true) {
+          reply(call, {});
+          return;
+        }
+        reply(call, { replyType: 'partial', data: encodeBody({ Ok: item.value }) });
+        await call.link.room();
+      }
+    } finally {
+      // Not awaited: a generator returns only when what it waits for has come.
+      items.return?.().catch(() => {});
+    }
+  }
+
+  #fail(call: OpenCall, error: unknown): void {
+    if (!(error instanceof RpcError) && !(error instanceof YavmError)) {
+      this.#logger.error({ address: call.request.address, err: error }, 'a handler of the bus failed');
+    }
+    reply(call, { code: 500, data: Buffer.from(failureText(error)) });
+  }
+
+  #forget(call: OpenCall): void {
+    if (this.#open.delete(call)) this.#bodies -= call.request.data.length;
+  }
+}
+
+function openCall(link: Link, request: CallRequest): OpenCall {
+  const abort = new AbortController();
+  const { caller, address, noReply } = request;
+  return { request, link, abort, info: { caller, address, noReply, signal: abort.signal } };
+}
+
+async function resultOf(call: OpenCall, handler: UnaryHandler) {
+  try {
+    return { Ok: await handler(decodeBody(call.request.data), call.info) };
+  } catch (error) {
+    if (error instanceof RpcError) return errorEnvelope(error);
+    throw error;
+  }
+}
+
+function refuse(call: OpenCall, code: 400 | 500, text: string): void {
+  reply(call, { code, data: Buffer.from(text) });
+}
+
+function reply({ link, request }: OpenCall, fields: Partial<CallReply>): void {
+  if (request.noReply) return;
+  const { requestId } = request;
+  link.send({ kind: 'callReply', requestId, code: 0, replyType: 'full', data: NO_BYTES, ...fields });
+}
+
+function unavailable(address: string): string {
+  return `Called service \`${address}\` is unavailable`;
+}

@@ -1,0 +1,136 @@
+/** One connection to the bus: a socket that carries packets, until it ends. It is always read: exe-unit.md 1.7. */
+import { connect, type Socket } from 'node:net';
+import { withDeadline } from '../lib/deadline.ts';
+import { type Deferred, deferred } from '../lib/deferred.ts';
+import { toError, YavmError } from '../lib/errors.ts';
+import { formatGsbUrl } from './address.ts';
+import { encodePacket, type Packet, PacketDecoder } from './packet.ts';
+import type { GsbAddress } from './types.ts';
+
+/** Bytes that wait for a bus that does not read, before the connection is given up. */
+const MAX_QUEUED = 512 * 1024 * 1024;
+/** Milliseconds for the last bytes at an orderly end. */
+const END_WAIT = 500;
+
+/** @throws {YavmError} YAVM_E_GSB_CLOSED when nobody listens there, or the deadline passes; the signal's reason */
+export async function openSocket(
+  address: GsbAddress,
+  deadline: number,
+  signal: AbortSignal,
+): Promise<Socket> {
+  const socket = connect(address.kind === 'unix' ? { path: address.path } : address);
+  const connected = new Promise<void>((resolve, reject) =>
+    socket.once('connect', resolve).once('error', reject),
+  );
+  const what = `the bus at ${formatGsbUrl(address)}`;
+  try {
+    await withDeadline(connected, deadline, what, { signal });
+  } catch (error) {
+    socket.destroy();
+    signal.throwIfAborted();
+    throw new YavmError('YAVM_E_GSB_CLOSED', `cannot connect to ${what}`, { cause: error });
+  }
+  // Requests and answers are small and each waits for the other.
+  if (address.kind === 'tcp') socket.setNoDelay(true).setKeepAlive(true);
+  return socket;
+}
+
+export class Link {
+  readonly #socket: Socket;
+  readonly #decoder = new PacketDecoder();
+  readonly #ended = deferred<YavmError>();
+  #error: YavmError | undefined;
+  #drained: Deferred<void> | undefined;
+  #over = false;
+
+  constructor(socket: Socket) {
+    this.#socket = socket;
+    socket.on('error', (error) => this.fail(closedError(error)));
+    socket.on('drain', () => this.#release());
+    socket.on('close', () => this.#end());
+  }
+
+  /** Hands on every packet until the connection ends; resolves with why, also when the bus just closed. */
+  run(receive: (packet: Packet) => void): Promise<YavmError> {
+    this.#socket.on('data', (bytes) => this.#receive(bytes, receive));
+    return this.#ended.promise;
+  }
+
+  /** Bytes that the socket has not taken. */
+  get queued(): number {
+    return this.#socket.writableLength;
+  }
+
+  get full(): boolean {
+    return !this.#over && this.#socket.writableNeedDrain;
+  }
+
+  /** Writes at once or queues; nothing happens when the connection has ended. */
+  send(packet: Packet): void {
+    if (this.#over || this.#socket.destroyed || this.#socket.writableEnded) return;
+    if (this.queued > MAX_QUEUED) this.fail(closedError(new Error('it does not read')));
+    else this.#socket.write(encodePacket(packet));
+  }
+
+  /** Sends what `work` sends in one write. */
+  together(work: () => void): void {
+    this.#socket.cork();
+    try {
+      work();
+    } finally {
+      this.#socket.uncork();
+    }
+  }
+
+  /** Waits until the socket takes more; ends with the connection, too. */
+  async room(): Promise<void> {
+    while (this.full) {
+      this.#drained ??= deferred();
+      await this.#drained.promise;
+    }
+  }
+
+  /** Sends what is queued, closes, and waits for it half a second at most. */
+  async end(): Promise<void> {
+    if (this.#over) return;
+    const closed = new Promise<void>((resolve) => this.#socket.once('close', () => resolve()));
+    this.#socket.end();
+    await withDeadline(closed, END_WAIT, "the bus's end").catch(() => {});
+    this.#socket.destroy();
+  }
+
+  /** Ends the connection because of `error`. */
+  fail(error: YavmError): void {
+    this.#error ??= error;
+    this.#socket.destroy();
+  }
+
+  #receive(bytes: Uint8Array, receive: (packet: Packet) => void): void {
+    try {
+      for (const packet of this.#decoder.push(bytes)) {
+        receive(packet);
+        if (this.#over || this.#error !== undefined) return;
+      }
+    } catch (error) {
+      this.fail(error instanceof YavmError ? error : closedError(toError(error)));
+    }
+  }
+
+  #release(): void {
+    const drained = this.#drained;
+    this.#drained = undefined;
+    drained?.resolve();
+  }
+
+  #end(): void {
+    if (this.#over) return;
+    this.#over = true;
+    this.#release();
+    this.#ended.resolve(this.#error ?? closedError());
+  }
+}
+
+/** The connection is gone, or went. */
+export function closedError(cause?: unknown): YavmError {
+  return new YavmError('YAVM_E_GSB_CLOSED', 'the connection to the bus was lost', { cause });
+}
