@@ -95,13 +95,15 @@ export function mke2fsArguments(file: string): string[] {
 }
 
 /**
- * Makes a disk with `usable` bytes. With `keep`, at that path; a disk that is there already is used as it is.
+ * Makes a disk with `usable` bytes. With `keep`, at that path; a disk that is there already is used as it is. Else
+ * without a name, in `folder`.
  * @throws {YavmError} YAVM_E_ROOT_DISK, YAVM_E_MKE2FS_MISSING, YAVM_E_MKE2FS
  */
 export async function makeRootDisk(
   usable: number,
   keep: string | undefined,
   signal?: AbortSignal,
+  folder: string = diskFolder(),
 ): Promise<RootDisk> {
   if (usable < MIN_DISK || usable > MAX_DISK) {
     throw new YavmError(
@@ -109,7 +111,7 @@ export async function makeRootDisk(
       `a root disk of ${usable} bytes: outside ${MIN_DISK}…${MAX_DISK}`,
     );
   }
-  const { fd, size } = keep === undefined ? openAnonymous(diskFolder()) : openKept(keep);
+  const { fd, size } = keep === undefined ? openAnonymous(folder) : openKept(keep);
   try {
     if (size === 0) await format(fd, diskFileSize(usable), keep, signal);
     else checkFormat(fd, keep as string);

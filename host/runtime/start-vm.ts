@@ -6,6 +6,7 @@ import { type Logger, silentLogger } from '../lib/logger.ts';
 import { cacheFolder, runBase } from '../lib/paths.ts';
 import { startTimeOf } from '../lib/process.ts';
 import { chooseAccelerator } from './accelerator.ts';
+import { DiskGauge } from './disk-gauge.ts';
 import { readTscKhz } from './host-clock.ts';
 import { cleanUp } from './janitor.ts';
 import { launchQemu } from './launch.ts';
@@ -15,7 +16,7 @@ import { bootKey, StartCache } from './start-cache.ts';
 import type { Phase, PhaseName, VmRecord, VmSpec } from './types.ts';
 import { Vm } from './vm.ts';
 import { openDisks } from './vm-disks.ts';
-import { bootDeadline, checkSpec, planNics } from './vm-plan.ts';
+import { bootDeadline, checkSpec, planNics, ROOT_SERIAL } from './vm-plan.ts';
 
 export interface StartOptions {
   logger?: Logger;
@@ -48,6 +49,7 @@ export async function startVm(spec: VmSpec, options: StartOptions = {}): Promise
   cleanUp(base, native, logger);
   const folder = createRunFolder(base, native);
   let vm: Vm | undefined;
+  let disk: DiskGauge | undefined;
   try {
     const { accel, cpuModel } = await chooseAccelerator(spec.accel, {
       assets: spec.assets,
@@ -60,6 +62,8 @@ export async function startVm(spec: VmSpec, options: StartOptions = {}): Promise
     });
     phase('accelerator');
     const disks = await openDisks(spec, signal);
+    const root = disks.find(({ serial }) => serial === ROOT_SERIAL);
+    if (root) disk = new DiskGauge(root.fd);
     phase('disk');
     const qemu = launchQemu(
       {
@@ -73,7 +77,7 @@ export async function startVm(spec: VmSpec, options: StartOptions = {}): Promise
       },
       native,
     );
-    vm = new Vm({ folder, qemu, logger, record: recordOf(spec, folder.id, accel, qemu) });
+    vm = new Vm({ folder, qemu, logger, disk, record: recordOf(spec, folder.id, accel, qemu) });
     const key = bootKey(accel, program, spec.assets, spec.cpus);
     const deadline = options.bootDeadline ?? bootDeadline(accel, cache.bootTime(key));
     const { boot } = await vm.boot(deadline, signal);
@@ -87,8 +91,12 @@ export async function startVm(spec: VmSpec, options: StartOptions = {}): Promise
     native.dropProgramPages();
     return vm;
   } catch (error) {
-    if (vm) await vm.kill();
-    else folder.remove();
+    if (vm) {
+      await vm.kill();
+    } else {
+      disk?.close();
+      folder.remove();
+    }
     throw error;
   }
 }

@@ -21,6 +21,8 @@ export interface VmSpec {
   root: { disk: number } | { ram: number };
   /** Keep the root disk here (and do not remove it at the end) instead of in the run folder. */
   rootDisk?: string;
+  /** Where a root disk that is thrown away takes its room; default `YAVM_DISK_DIR`, else /var/tmp. */
+  diskFolder?: string;
   memoryMiB: number;
   cpus: number;
   hostname: string;

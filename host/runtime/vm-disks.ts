@@ -2,19 +2,19 @@
 import { closeSync, fstatSync, openSync } from 'node:fs';
 import { YavmError } from '../lib/errors.ts';
 import type { DiskArguments } from './qemu-arguments.ts';
-import { makeRootDisk } from './root-disk.ts';
+import { diskFolder, makeRootDisk } from './root-disk.ts';
 import type { VmSpec } from './types.ts';
 import { layerSerial, ROOT_SERIAL } from './vm-plan.ts';
 
 /** @throws {YavmError} YAVM_E_IMAGE for a layer that cannot be read; see makeRootDisk. Nothing stays open then. */
 export async function openDisks(
-  { layers, root, rootDisk }: Pick<VmSpec, 'layers' | 'root' | 'rootDisk'>,
+  { layers, root, rootDisk, ...spec }: Pick<VmSpec, 'layers' | 'root' | 'rootDisk' | 'diskFolder'>,
   signal?: AbortSignal,
 ): Promise<DiskArguments[]> {
   const disks: DiskArguments[] = [];
   try {
     if ('disk' in root) {
-      const { fd, kept } = await makeRootDisk(root.disk, rootDisk, signal);
+      const { fd, kept } = await makeRootDisk(root.disk, rootDisk, signal, spec.diskFolder ?? diskFolder());
       disks.push({ serial: ROOT_SERIAL, fd, readOnly: false, durable: kept });
     }
     for (const [index, path] of layers.entries()) {

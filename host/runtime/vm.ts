@@ -21,6 +21,7 @@ import { isYavmError, toError, YavmError } from '../lib/errors.ts';
 import type { Logger } from '../lib/logger.ts';
 import type { Command } from './command.ts';
 import { ConsoleLog } from './console-log.ts';
+import type { DiskGauge } from './disk-gauge.ts';
 import { GuestClient, type RunOptions, type WriteFilesOptions } from './guest-client.ts';
 import type { Qemu } from './launch.ts';
 import type { Sink } from './output-stream.ts';
@@ -40,6 +41,8 @@ export interface VmEnd {
   error: YavmError | null;
   /** Whether the guest ended its processes and unmounted its file systems before. */
   orderly: boolean;
+  /** What QEMU took in all, seconds. */
+  cpuSeconds: number;
 }
 
 export interface VmParts {
@@ -47,6 +50,8 @@ export interface VmParts {
   record: VmRecord;
   qemu: Qemu;
   logger: Logger;
+  /** Of its writable disk, when it has one. */
+  disk?: DiskGauge;
 }
 
 /** Default time that processes have between TERM and KILL at a stop, milliseconds. */
@@ -75,6 +80,7 @@ export class Vm {
   readonly #record: VmRecord;
   readonly #qemu: Qemu;
   readonly #logger: Logger;
+  readonly #disk: DiskGauge | undefined;
   readonly #console: ConsoleLog;
   readonly #monitor: Qmp;
   readonly #client: GuestClient;
@@ -89,7 +95,7 @@ export class Vm {
   #hello: Hello | null = null;
 
   /** Takes over a QEMU that was just launched; {@link boot} comes next. */
-  constructor({ folder, record, qemu, logger }: VmParts) {
+  constructor({ folder, record, qemu, logger, disk }: VmParts) {
     this.id = folder.id;
     this.folder = folder.path;
     this.accel = record.accel;
@@ -97,6 +103,7 @@ export class Vm {
     this.#record = record;
     this.#qemu = qemu;
     this.#logger = logger;
+    this.#disk = disk;
     this.#states = new VmStateMachine((state) => this.#save({ state }));
     this.#states.go('launching');
     this.#console = new ConsoleLog(qemu.consolePipe, join(folder.path, CONSOLE_FILE));
@@ -107,6 +114,16 @@ export class Vm {
 
   get state(): VmState {
     return this.#states.state;
+  }
+
+  /** QEMU's process, for those who count what it uses. */
+  get pid(): number {
+    return this.#qemu.pid;
+  }
+
+  /** Bytes that its writable disk takes now; 0 without one, and after the end. */
+  get diskAllocated(): number {
+    return this.#disk?.allocated ?? 0;
   }
 
   /** What the guest said of itself. @throws {Error} before the boot. */
@@ -275,12 +292,14 @@ export class Vm {
     this.#client.close(this.#failure);
     this.#monitor.close();
     this.#console.close();
+    this.#disk?.close();
     this.#states.go('ended');
     this.#removeFolder();
     return {
       reason: failure ? 'failed' : (this.#asked ?? 'failed'),
       error: failure,
       orderly: this.#shutDown && exit.code === 0,
+      cpuSeconds: (exit.userMicroseconds + exit.systemMicroseconds) / 1e6,
     };
   }
 
