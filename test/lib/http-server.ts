@@ -58,7 +58,9 @@ export interface ServeOptions {
   lastModified?: string;
   /** Answer `Range` when `If-Range` fits. */
   ranges?: boolean;
-  /** Bytes of the answer after which the connection is reset. */
+  /** Bytes of the answer after which the connection ends in order. */
+  cutAfter?: number;
+  /** Bytes of the answer after which the connection is reset; the client may see fewer. */
   resetAfter?: number;
   /** Bytes of the answer after which nothing more comes. */
   stallAfter?: number;
@@ -83,13 +85,14 @@ export function serve(
     response.statusCode = 206;
     response.setHeader('content-range', `bytes ${offset}-${content.length - 1}/${content.length}`);
   }
-  const most = options.resetAfter ?? options.stallAfter;
+  const most = options.cutAfter ?? options.resetAfter ?? options.stallAfter;
   if (most === undefined) {
     response.end(body);
     return;
   }
   response.write(body.subarray(0, most), () => {
-    if (options.resetAfter !== undefined) response.socket?.destroySoon();
+    if (options.cutAfter !== undefined) response.socket?.destroySoon();
+    if (options.resetAfter !== undefined) response.socket?.resetAndDestroy();
   });
 }
 
