@@ -61,6 +61,16 @@ export const ROWS: Row[] = [
     packages: ['node:'],
   },
   {
+    of: 'host/runtime-api',
+    ours: ['host/lib', 'host/image', 'host/runtime', 'guest/protocol'],
+    packages: ['node:', 'protobufjs'],
+  },
+  {
+    of: 'host/provider',
+    ours: ['host/lib', 'host/image', 'host/runtime', 'host/node', 'host/gsb'],
+    packages: ['node:'],
+  },
+  {
     of: 'host/cli',
     ours: ['host', 'initramfs', 'guest/protocol', ADDON],
     packages: ['node:', 'commander', 'serialport'],

@@ -1,0 +1,138 @@
+/** The self-test: boots a VM as a task gets it, and tries what an offer promises. Spec: runtime-vm.md 8. */
+import { withDeadline } from '../lib/deadline.ts';
+import { YavmError } from '../lib/errors.ts';
+import type { Phase, VmSpec } from '../runtime/types.ts';
+import type { Vm } from '../runtime/vm.ts';
+import { parseCpuInfo } from './cpu.ts';
+import type { Verdict } from './verdict.ts';
+
+/** What of a VM is tried. */
+export type TestVm = Pick<Vm, 'accel' | 'run' | 'stop' | 'kill'>;
+
+export interface SelfTestOptions {
+  boot: (onPhase: (phase: Phase) => void) => Promise<TestVm>;
+  /** One line each, as it is done. */
+  say(line: string): void;
+  /** The image's own program, for the capability `start-entrypoint`. */
+  entrypoint: string[];
+}
+
+/** For one command, milliseconds: an emulated VM on a busy host takes a second. */
+const COMMAND_DEADLINE = 30_000;
+const STOP_DEADLINE = 30_000;
+/** Output that must arrive whole, bytes. */
+const BULK = 1024 * 1024;
+const MAX_TEXT = 64 * 1024;
+const ENV = ['PATH=/usr/sbin:/usr/bin:/sbin:/bin'];
+
+interface Outcome {
+  exitCode: number;
+  /** The first {@link MAX_TEXT} bytes. */
+  stdout: string;
+  stderr: string;
+  /** Of stdout. */
+  bytes: number;
+  complete: boolean;
+}
+
+interface Check {
+  says: string;
+  script: string;
+  passed(outcome: Outcome): boolean;
+}
+
+const CHECKS: readonly Check[] = [
+  {
+    says: 'a command runs: its output, its errors and its exit code come back',
+    script: 'echo out; echo err >&2; exit 7',
+    passed: ({ exitCode, stdout, stderr }) => exitCode === 7 && stdout === 'out\n' && stderr === 'err\n',
+  },
+  {
+    says: 'a mebibyte of output is complete',
+    script: `head -c ${BULK} /dev/zero`,
+    passed: ({ exitCode, bytes, complete }) => exitCode === 0 && bytes === BULK && complete,
+  },
+  {
+    says: 'what is written to / can be read again',
+    script: 'mkdir -p /golem && echo kept > /golem/self-test && sync && cat /golem/self-test',
+    passed: ({ exitCode, stdout }) => exitCode === 0 && stdout === 'kept\n',
+  },
+];
+
+/**
+ * Capabilities that do not depend on the VM: the exe-unit reads manifests, whatever it runs on.
+ * `vpn`, `inet` and `gpu` are not here before they work.
+ */
+const OF_THE_HOST = ['manifest-support'];
+
+/** @throws {YavmError} YAVM_E_SELF_TEST for what does not work in the VM; what keeps it from starting */
+export async function selfTest({ boot, say, entrypoint }: SelfTestOptions): Promise<Verdict> {
+  const began = performance.now();
+  const vm = await boot(({ name, milliseconds }) => say(`  ${name}: ${milliseconds} ms`));
+  const verdict: Verdict = {
+    accel: vm.accel,
+    cpu: { vendor: '', brand: '', model: '', capabilities: [] },
+    capabilities: [...OF_THE_HOST],
+  };
+  try {
+    say(`ok: a VM starts (${vm.accel}, ${Math.round(performance.now() - began)} ms)`);
+    for (const check of CHECKS) {
+      const outcome = await run(vm, ['sh', '-c', check.script]);
+      if (!check.passed(outcome)) throw failed(check.says, outcome);
+      say(`ok: ${check.says}`);
+    }
+    verdict.cpu = parseCpuInfo((await run(vm, ['cat', '/proc/cpuinfo'])).stdout);
+    say(`ok: CPU of the VM: ${verdict.cpu.brand}`);
+    if ((await run(vm, entrypoint)).exitCode === 0) {
+      verdict.capabilities.push('start-entrypoint');
+      say("ok: the image's own program starts");
+    }
+    await withDeadline(vm.stop(), STOP_DEADLINE, 'the VM to stop');
+    say('ok: the VM stops in order');
+  } finally {
+    await vm.kill();
+  }
+  return verdict;
+}
+
+async function run(vm: TestVm, argv: string[]): Promise<Outcome> {
+  const [stdout, stderr] = [new Head(), new Head()];
+  const command = await vm.run({ argv, env: ENV }, { stdout: stdout.take, stderr: stderr.take });
+  const { exitCode, complete } = await withDeadline(
+    command.result,
+    COMMAND_DEADLINE,
+    `'${argv.join(' ')}' in the VM`,
+  );
+  return { exitCode, complete, bytes: stdout.bytes, stdout: stdout.text, stderr: stderr.text };
+}
+
+/** Counts a stream and keeps its beginning. */
+class Head {
+  bytes = 0;
+  text = '';
+
+  readonly take = (piece: Uint8Array): void => {
+    if (this.bytes < MAX_TEXT) this.text += Buffer.from(piece).toString('latin1');
+    this.bytes += piece.length;
+  };
+}
+
+function failed(what: string, { exitCode, stdout, stderr, bytes }: Outcome): YavmError {
+  const said = (stderr || stdout).trim().slice(0, 200);
+  const evidence = `exit code ${exitCode}, ${bytes} bytes${said === '' ? '' : `, '${said}'`}`;
+  return new YavmError('YAVM_E_SELF_TEST', `the self-test failed: not so: ${what} (${evidence})`, {
+    hint: "See 'ya-vm doctor', and 'ya-vm test --log-level debug'.",
+  });
+}
+
+/** The VM of the self-test. */
+export function selfTestSpec(spec: Pick<VmSpec, 'assets' | 'layers' | 'accel'>): VmSpec {
+  return {
+    ...spec,
+    root: { disk: 64 * 1024 * 1024 },
+    memoryMiB: 256,
+    cpus: 1,
+    hostname: 'golem',
+    title: 'self-test',
+  };
+}

@@ -1,0 +1,81 @@
+/** `start`: boots what was deployed, and serves the runtime API until the supervisor has enough. */
+import { basename } from 'node:path';
+import type { Readable, Writable } from 'node:stream';
+import { toError } from '../lib/errors.ts';
+import type { Logger } from '../lib/logger.ts';
+import type { AccelChoice, BootAssets, VmSpec } from '../runtime/types.ts';
+import { type Deployment, readDeployment } from './deployment.ts';
+import { ApiServer, type ServeEnd } from './server.ts';
+import { type ApiVm, planEntrypoint, startProcess, vmApi } from './vm-api.ts';
+
+export interface StartOptions {
+  workFolder: string;
+  /** Words behind `start`; `start-entrypoint` is the one with a meaning. */
+  args: readonly string[];
+  assets: BootAssets;
+  accel: AccelChoice;
+  input: Readable;
+  output: Writable;
+  version: string;
+  logger: Logger;
+  /** Ends everything. */
+  signal: AbortSignal;
+  boot: (spec: VmSpec, signal: AbortSignal) => Promise<ApiVm>;
+}
+
+const ENTRYPOINT_WORD = 'start-entrypoint';
+
+/**
+ * The answer to hello says that the VM is up: requests wait until then.
+ * @throws what keeps the VM from starting; it is gone then
+ */
+export async function start(options: StartOptions): Promise<ServeEnd> {
+  const { input, output, version, logger } = options;
+  const deployment = readDeployment(options.workFolder);
+  const entrypoint = options.args.includes(ENTRYPOINT_WORD) ? planEntrypoint(deployment.config) : null;
+  const server = new ApiServer({ input, output, version, logger });
+  const gone = new AbortController();
+  void server.abandoned.then(() => gone.abort(new Error('the supervisor is gone')));
+  const signal = AbortSignal.any([options.signal, gone.signal]);
+  let vm: ApiVm;
+  try {
+    vm = await options.boot(vmSpecOf(deployment, options), signal);
+  } catch (error) {
+    if (!signal.aborted) throw error;
+    logger.info({ err: toError(error) }, 'the start was given up');
+    return { reason: options.signal.aborted ? 'interrupted' : 'input-closed' };
+  }
+  const runtime = vmApi(vm, deployment.config, logger);
+  try {
+    if (entrypoint) await startEntrypoint(server, vm, entrypoint, logger);
+  } catch (error) {
+    await runtime.stop();
+    throw error;
+  }
+  return await server.serve(runtime, options.signal);
+}
+
+/** An ordinary process; what it writes belongs to the start. */
+async function startEntrypoint(
+  server: ApiServer,
+  vm: ApiVm,
+  spec: ReturnType<typeof planEntrypoint>,
+  logger: Logger,
+): Promise<void> {
+  const process = await startProcess(vm, spec, server.startSinks);
+  process.ended.then(
+    ({ returnCode }) => logger.info({ returnCode }, "the image's entrypoint ended"),
+    (error) => logger.info({ err: toError(error) }, "the image's entrypoint ended with the VM"),
+  );
+  const command = [...spec.argv];
+  await server.announce(JSON.stringify({ start: null, entrypoint: { pid: process.pid, command } }));
+}
+
+export function vmSpecOf(
+  deployment: Deployment,
+  { assets, accel }: Pick<StartOptions, 'assets' | 'accel'>,
+): VmSpec {
+  const { layers, root, memoryMiB, cpus, hostname, mounts } = deployment;
+  const title = `runtime: ${basename(layers[0] as string)}`;
+  return { assets, layers, root, memoryMiB, cpus, hostname, accel, mounts, title };
+}
