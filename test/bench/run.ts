@@ -8,13 +8,14 @@ import { cpus, loadavg, release } from 'node:os';
 import { join } from 'node:path';
 import { boot } from './boot.ts';
 import { type Bench, type BenchContext, OUT } from './context.ts';
+import { download } from './download.ts';
 import { type BenchResult, table } from './figure.ts';
 import { hostMemory } from './host-memory.ts';
 import { latency } from './latency.ts';
 import { sizes } from './sizes.ts';
 import { throughput } from './throughput.ts';
 
-const BENCHES: Bench[] = [sizes, boot, latency, throughput, hostMemory];
+const BENCHES: Bench[] = [sizes, boot, latency, throughput, hostMemory, download];
 
 /** Average load beyond which something else disturbs the figures. */
 const BUSY = 0.7;
