@@ -136,7 +136,8 @@ export class CacheEntry {
 
   /** Losing a record costs one hash: a cache that cannot be written is no reason to fail. */
   async #remember(handle: FileHandle): Promise<void> {
-    const fresh = `${this.#record}.${process.pid}`;
+    // Cleaned up like any part file, should we be killed here.
+    const fresh = `${this.#record}.${process.pid}.part`;
     try {
       await writeFile(fresh, recordOf(await handle.stat({ bigint: true }), this.#digest), { mode: 0o644 });
       await rename(fresh, this.#record);

@@ -1,4 +1,5 @@
 /** The image of a task: from its address in the agreement to a whole and checked file in the cache. */
+import { resolve } from 'node:path';
 import type { Native } from '../../native/face.ts';
 import { loadNative } from '../../native/load.ts';
 import { type sleep, withDeadline } from '../lib/deadline.ts';
@@ -62,8 +63,10 @@ export async function fetchImage(options: FetchOptions): Promise<string> {
     return await checkLocalImage(location, signal);
   }
   const report = new TransferProgress(options.progress ?? (() => {}), options.progressOptions);
-  const fetch = { ...options, signal, logger, report, url: location.url, digest: supported(location) };
-  const entry = new CacheEntry(options.cacheFolder, fetch.url, fetch.digest, options.native ?? loadNative());
+  const [url, digest] = [location.url, supported(location)];
+  const cacheFolder = resolve(options.cacheFolder);
+  const fetch = { ...options, cacheFolder, signal, logger, report, url, digest };
+  const entry = new CacheEntry(cacheFolder, url, digest, options.native ?? loadNative());
   if (await entry.isChecked()) return fromCache(entry, fetch);
   return await fetchOnce(entry, fetch);
 }
@@ -97,11 +100,10 @@ async function fetchOnce(entry: CacheEntry, fetch: Fetch): Promise<string> {
     fetch.report.update(bytes, null);
   });
   try {
-    if (await entry.check(fetch.signal)) return fromCache(entry, fetch);
-    const left = await entry.cleanUp();
-    if (left.length > 0)
-      fetch.logger.info({ files: left }, 'removed unfinished downloads of processes that are gone');
-    return await downloadInto(entry, fetch);
+    return (await entry.check(fetch.signal)) ? fromCache(entry, fetch) : await downloadInto(entry, fetch);
+  } catch (error) {
+    fetch.signal.throwIfAborted();
+    throw downloadError(error, fetch.cacheFolder);
   } finally {
     await lock?.release();
   }
@@ -114,21 +116,21 @@ function fromCache(entry: CacheEntry, { report, logger }: Fetch): string {
 }
 
 async function downloadInto(entry: CacheEntry, fetch: Fetch): Promise<string> {
+  const { url, report, logger } = fetch;
   const started = performance.now();
-  let part: PartFile | undefined;
+  const left = await entry.cleanUp();
+  if (left.length > 0)
+    logger.info({ files: left }, 'removed unfinished downloads of processes that are gone');
+  const part = await entry.createPart();
   try {
-    part = await entry.createPart();
     const { size } = await downloadChecked(part, entry, fetch);
     await entry.publish(part);
-    fetch.report.finish(size);
+    report.finish(size);
     const milliseconds = Math.round(performance.now() - started);
-    fetch.logger.info({ url: showUrl(fetch.url), image: entry.path, size, milliseconds }, 'image downloaded');
+    logger.info({ url: showUrl(url), image: entry.path, size, milliseconds }, 'image downloaded');
     return entry.path;
-  } catch (error) {
-    fetch.signal.throwIfAborted();
-    throw downloadError(error, fetch.cacheFolder);
   } finally {
-    await part?.discard();
+    await part.discard();
   }
 }
 

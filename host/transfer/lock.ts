@@ -5,7 +5,6 @@
 import { type FileHandle, open, rm } from 'node:fs/promises';
 import type { Native } from '../../native/face.ts';
 import { sleep } from '../lib/deadline.ts';
-import { hasErrno } from '../lib/errors.ts';
 
 export interface WaitOptions {
   native: Native;
@@ -54,9 +53,9 @@ async function tryLock(path: string, native: Native): Promise<ImageLock | 'held'
   let handle: FileHandle;
   try {
     handle = await open(path, 'a', 0o644);
-  } catch (error) {
-    if (['EACCES', 'EPERM', 'EROFS', 'ENOENT'].some((errno) => hasErrno(error, errno))) return null;
-    throw error;
+  } catch {
+    // What is wrong with the folder is told by who has to write to it; the image may be there.
+    return null;
   }
   // Removed by the holder while it was opened: a lock on a file without a name is none.
   if (native.flock(handle.fd, true) && (await handle.stat()).nlink > 0) return heldLock(path, handle);
@@ -67,7 +66,7 @@ async function tryLock(path: string, native: Native): Promise<ImageLock | 'held'
 function heldLock(path: string, handle: FileHandle): ImageLock {
   return {
     async release() {
-      await rm(path, { force: true });
+      await rm(path, { force: true }).catch(() => {});
       await handle.close();
     },
   };

@@ -80,11 +80,13 @@ export function serve(
   const body = content.subarray(offset);
   if (etag) response.setHeader('etag', etag);
   if (lastModified) response.setHeader('last-modified', lastModified);
-  if (length !== null) response.setHeader('content-length', length ?? body.length);
   if (offset > 0) {
     response.statusCode = 206;
     response.setHeader('content-range', `bytes ${offset}-${content.length - 1}/${content.length}`);
   }
+  // Without a length Node sends chunks, once the headers are out.
+  if (length === null) response.flushHeaders();
+  else response.setHeader('content-length', length ?? body.length);
   const most = options.cutAfter ?? options.resetAfter ?? options.stallAfter;
   if (most === undefined) {
     response.end(body);

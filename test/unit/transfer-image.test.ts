@@ -232,17 +232,19 @@ t.test('two fetches of one image in a process download it once', async (t) => {
   t.strictSame(files(folder), [NAME]);
 });
 
-/** A process that fetches an image and says its path. */
-function fetchElsewhere(taskPackage: string, cacheFolder: string) {
+/** A process that fetches an image and says its path, or the error; `within` is what starts it. */
+function fetchElsewhere(taskPackage: string, cacheFolder: string, within: string[] = []) {
   const module = pathToFileURL(join(import.meta.dirname, '../../host/transfer/image.ts')).href;
   const script = `
+    import { readdirSync } from 'node:fs';
     import { fetchImage } from ${JSON.stringify(module)};
     const options = ${JSON.stringify({ taskPackage, cacheFolder })};
-    process.stdout.write(await fetchImage(options));
+    const { code, message } = await fetchImage(options).catch((error) => error);
+    const path = code ? code + ' ' + message + ' ' + readdirSync(options.cacheFolder + '/.ya-vm') : '';
+    process.stdout.write(path || await fetchImage(options));
   `;
-  const child = spawn(process.execPath, ['--input-type=module', '-e', script], {
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
+  const [program = '', ...args] = [...within, process.execPath, '--input-type=module', '-e', script];
+  const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'inherit'] });
   let output = '';
   child.stdout.on('data', (text) => {
     output += text;
@@ -310,4 +312,31 @@ t.test('who holds the lock and does not get on is not waited for', async (t) => 
   abort.abort(new Error('enough'));
   t.match(await hanging, { message: 'enough' });
   t.strictSame(files(folder), [NAME]);
+});
+
+const skip = process.getuid?.() === 0 ? false : 'needs root, for a small file system';
+t.test('a full disk is said, and nothing is left on it', { skip }, async (t) => {
+  const { folder, origin, requests } = await setUp(t, (request, response) =>
+    serve(request, response, CONTENT, { length: null }),
+  );
+  mkdirSync(folder);
+  const mount = `mount -t tmpfs -o size=128k none ${folder} && exec "$@"`;
+  const within = ['unshare', '--mount', '--propagation', 'private', 'sh', '-c', mount, 'sh'];
+  const { ended } = fetchElsewhere(taskPackage(`${origin}/alpine.gvmi`, CONTENT), folder, within);
+  t.match(await ended, { code: 0, output: `YAVM_E_IMAGE_DOWNLOAD ${folder}: the disk is full ` });
+  t.match((await ended).output, /is full $/, 'no file is left');
+  t.equal(requests.length, 1, 'not tried again');
+});
+
+t.test('a cache that can only be read serves what it has', { skip }, async (t) => {
+  const { folder, origin, requests } = await setUp(t, (request, response) =>
+    serve(request, response, CONTENT),
+  );
+  mkdirSync(folder);
+  writeFileSync(join(folder, NAME), CONTENT);
+  const mount = `mount --bind ${folder} ${folder} && mount -o remount,bind,ro ${folder} && exec "$@"`;
+  const within = ['unshare', '--mount', '--propagation', 'private', 'sh', '-c', mount, 'sh'];
+  const { ended } = fetchElsewhere(taskPackage(`${origin}/alpine.gvmi`, CONTENT), folder, within);
+  t.strictSame(await ended, { code: 0, output: join(folder, NAME) });
+  t.equal(requests.length, 0);
 });
