@@ -1,7 +1,7 @@
 # Every target is one script; `make` alone lists them. README.md shows the two that a newcomer needs.
 .DEFAULT_GOAL := help
 # `everything` is `build` and what only tests and the bench need.
-.PHONY: help setup build everything run test soak bench check format clean
+.PHONY: help setup build everything run test soak interop bench check format clean
 MAKEFLAGS += --no-print-directory
 
 help: ## this list
@@ -24,6 +24,9 @@ test: everything ## every test, with counts that fit CI
 
 soak: everything ## every test, with the full counts
 	@YAVM_SOAK=1 build/node.sh test/run.ts
+
+interop: setup ## the bus's suite against the real router, where cargo can build it
+	@test/interop/run.sh
 
 bench: everything ## measure; prints a table, writes build/out/bench.json
 	@build/node.sh test/bench/run.ts

@@ -14,5 +14,6 @@ export const LAYERS: Layer[] = [
   { name: 'unit', jobs: 2, timeout: { ordinary: 120, soak: 600 } },
   { name: 'native', jobs: 2, timeout: { ordinary: 180, soak: 900 } },
   { name: 'fuzz', jobs: 2, timeout: { ordinary: 300, soak: 3600 } },
+  { name: 'interop', jobs: 1, timeout: { ordinary: 120, soak: 120 } },
   { name: 'vm', jobs: 1, timeout: { ordinary: 600, soak: 4 * 3600 } },
 ];
