@@ -9,7 +9,7 @@ import { bodyError, FlexType, MAX_DEPTH, type WidthBits } from './format.ts';
 export interface FlexLimits {
   /** Levels of maps and vectors in one another. */
   depth: number;
-  /** Values that are not elements of a typed vector of numbers; keys do not count. */
+  /** Values; elements of a Float64Array or a FlexUInts, and keys, do not count. */
   values: number;
   /** Bytes of strings, blobs, keys and typed vectors, by how often they are referred to. */
   bytes: number;
@@ -64,7 +64,7 @@ class Decoder {
 
   /** The value in the slot at `at`, which is as wide as its parent says. */
   #value(at: number, slot: WidthBits, packed: number, depth: number): Flex {
-    if (--this.#limits.values < 0) throw bodyError('too many values');
+    this.#spend(1);
     const type = packed >> 2;
     switch (type) {
       case FlexType.null:
@@ -164,6 +164,8 @@ class Decoder {
       const bytes = this.#unsignedBytes(at, width, count);
       if (bytes !== undefined) return new FlexUInts(bytes);
     }
+    // An array costs eight times what a byte does in the buffer.
+    this.#spend(count);
     const read = kind === FlexType.int ? this.#int : this.#uint;
     return Array.from({ length: count }, (_, index) => read.call(this, at + (index << width), width));
   }
@@ -219,6 +221,11 @@ class Decoder {
     this.#limits.bytes -= length;
     if (this.#limits.bytes < 0) throw bodyError('the same bytes are referred to too often');
     return this.#bytes.subarray(at, at + length);
+  }
+
+  #spend(values: number): void {
+    this.#limits.values -= values;
+    if (this.#limits.values < 0) throw bodyError('too many values');
   }
 
   #enter(depth: number): void {
