@@ -5,6 +5,7 @@ import type { GsbAddress } from './types.ts';
 /** Where upstream's programs look when the variable is not set. */
 export const DEFAULT_GSB_URL = 'unix:/tmp/yagna.sock';
 const DEFAULT_PORT = 7464;
+const SCHEME = /^[a-z][a-z\d+.-]*:/i;
 
 /**
  * Reads a bus's URL: `unix:/path` (percent-decoded), `tcp://host:port`, or `10.0.0.1:7464`; undefined is the default.
@@ -13,9 +14,9 @@ const DEFAULT_PORT = 7464;
  */
 export function parseGsbUrl(text: string | undefined): GsbAddress {
   const given = text ?? DEFAULT_GSB_URL;
-  const url = URL.parse(given) ?? URL.parse(`tcp://${given}`);
+  const url = URL.parse(SCHEME.test(given) ? given : `tcp://${given}`);
   if (url?.protocol === 'unix:') return unixAddress(url, given);
-  if (url?.protocol !== 'tcp:') throw urlError(given, 'neither unix: nor tcp:');
+  if (url?.protocol !== 'tcp:') throw urlError(given, 'it is neither unix: nor tcp:');
   if (url.hostname === '') throw urlError(given, 'it names no host');
   const host = url.hostname.replace(/^\[(.*)\]$/, '$1');
   return { kind: 'tcp', host, port: url.port === '' ? DEFAULT_PORT : Number(url.port) };
