@@ -15,7 +15,7 @@ import { type Clock, systemClock } from './clock.ts';
 import { streamEvents } from './events.ts';
 import { type Execution, execute } from './execution.ts';
 import { checkScript, type ScriptRules } from './manifest.ts';
-import { failure, SIGN_UNSUPPORTED, SUCCESS } from './outcome.ts';
+import { failure, SIGN_UNSUPPORTED, STOPPED, SUCCESS } from './outcome.ts';
 import { batchResults } from './results.ts';
 import { runningCommands } from './running.ts';
 import { scriptSize } from './script.ts';
@@ -184,7 +184,7 @@ export class Activity {
   }
 
   /** Answer of GetRunningCommand. @throws {RpcError} notFound */
-  running(): Flex {
+  running(): readonly Flex[] {
     const commands = runningCommands(this.#batches.values());
     if (commands.length > 0) return commands;
     throw new RpcError('notFound', `No running command within activity: ${this.id}`);
@@ -204,9 +204,10 @@ export class Activity {
 
   async #run(batch: Batch): Promise<void> {
     for (const command of batch.script) {
-      if (batch.stopping) return;
+      if (batch.frozen) return;
       const record = batch.started(command, this.#captures(command));
-      const { outcome, incomplete } = await this.#perform(batch, record);
+      // Its commands that were to follow are not told of; but a batch must not end without saying that it failed.
+      const { outcome, incomplete } = batch.stopping ? ended(STOPPED) : await this.#perform(batch, record);
       batch.finished(record, outcome, incomplete);
       this.#logger.debug(
         { batch: batch.id, index: record.index, kind: command.kind, ...outcome },

@@ -11,6 +11,12 @@ export const SIGN_UNSUPPORTED: Outcome = {
   message: "signing not supported: binary built without the 'sgx' feature",
 };
 
+/** A command that another batch's terminate did not let begin. */
+export const STOPPED: Outcome = {
+  returnCode: -1,
+  message: 'ExeScript command error: the activity was terminated by another batch (YAVM_E_TERMINATED)',
+};
+
 /** Characters of a message at most: it can hold a console's last lines. */
 const MAX_MESSAGE = 4096;
 
