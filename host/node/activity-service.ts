@@ -70,15 +70,10 @@ export class ActivityService {
   readonly #stopWatching: () => void;
 
   constructor(options: ActivityServiceOptions = {}) {
-    this.#options = {
-      clock: systemClock,
-      unresponsiveAfter: 5000,
-      deadAfter: 10_000,
-      lookEvery: 1000,
-      acceptUnknown: false,
-      ...options,
-    };
-    this.#stopWatching = this.#options.clock.every(this.#options.lookEvery, () => this.#look());
+    const { clock = systemClock, acceptUnknown = false } = options;
+    const { unresponsiveAfter = 5000, deadAfter = 10_000, lookEvery = 1000 } = options;
+    this.#options = { clock, acceptUnknown, unresponsiveAfter, deadAfter, lookEvery };
+    this.#stopWatching = clock.every(lookEvery, () => this.#look());
   }
 
   /** Registers the two messages at the bus. @throws as {@link Gsb.bind} */

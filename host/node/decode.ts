@@ -1,26 +1,16 @@
 /** Reads what came over the bus field by field: nothing in a peer's message is believed before it was looked at. */
-import { type Flex, FlexFloat, type FlexMap, FlexUInts } from '../gsb/types.ts';
+import { type Flex, FlexFloat, FlexInt, type FlexMap } from '../gsb/types.ts';
+import { flexBytes, flexList, flexMap } from '../gsb/values.ts';
 import { YavmError } from '../lib/errors.ts';
 
 export function badMessage(what: string): YavmError {
   return new YavmError('YAVM_E_NODE_MESSAGE', `a message of the bus is not understood: ${what}`);
 }
 
-export function isMap(value: Flex | undefined): value is FlexMap {
-  return (
-    typeof value === 'object' &&
-    value !== null &&
-    !Array.isArray(value) &&
-    !(value instanceof Uint8Array) &&
-    !(value instanceof Float64Array) &&
-    !(value instanceof FlexFloat) &&
-    !(value instanceof FlexUInts)
-  );
-}
-
 export function mapOf(value: Flex | undefined, what: string): FlexMap {
-  if (!isMap(value)) throw badMessage(`${what} is no map`);
-  return value;
+  const map = flexMap(value);
+  if (!map) throw badMessage(`${what} is no map`);
+  return map;
 }
 
 export function textOf(value: Flex | undefined, what: string): string {
@@ -37,7 +27,7 @@ export function optionalText(value: Flex | undefined, what: string): string | un
 export function numberOf(value: Flex | undefined, what: string): number {
   if (typeof value === 'number') return value;
   if (typeof value === 'bigint') return Number(value);
-  if (value instanceof FlexFloat) return value.value;
+  if (value instanceof FlexFloat || value instanceof FlexInt) return Number(value.value);
   throw badMessage(`${what} is no number`);
 }
 
@@ -48,10 +38,9 @@ export function flagOf(value: Flex | undefined, what: string): boolean {
 
 /** Any vector. */
 export function listOf(value: Flex | undefined, what: string): readonly Flex[] {
-  if (Array.isArray(value)) return value as readonly Flex[];
-  if (value instanceof FlexUInts) return [...value.bytes];
-  if (value instanceof Float64Array) return [...value];
-  throw badMessage(`${what} is no vector`);
+  const list = flexList(value);
+  if (!list) throw badMessage(`${what} is no vector`);
+  return list;
 }
 
 export function numbersOf(value: Flex | undefined, what: string): number[] {
@@ -61,11 +50,9 @@ export function numbersOf(value: Flex | undefined, what: string): number[] {
 /** A command's output: text, or bytes as a vector of unsigned integers (2.7). Null: none. */
 export function outputOf(value: Flex | undefined, what: string): string | Uint8Array | null {
   if (value === undefined || value === null) return null;
-  if (typeof value === 'string' || value instanceof Uint8Array) return value;
-  if (value instanceof FlexUInts) return value.bytes;
-  const bytes = numbersOf(value, what);
-  if (bytes.some((byte) => !(byte >= 0 && byte <= 255))) throw badMessage(`${what} holds what is no byte`);
-  return Uint8Array.from(bytes);
+  const output = typeof value === 'string' ? value : flexBytes(value);
+  if (output === undefined) throw badMessage(`${what} is neither text nor bytes`);
+  return output;
 }
 
 /** A Rust enum: a text for a variant without content, else a map whose first key is the variant (2.3). */

@@ -3,7 +3,6 @@ import type { Flex } from '../gsb/types.ts';
 import {
   badMessage,
   flagOf,
-  isMap,
   listOf,
   mapOf,
   numberOf,
@@ -176,8 +175,6 @@ export function readRunning(value: Flex): RunningCommand[] {
 
 /** Who asks the identity service for what: the default identity, or one by its id or name. */
 export function readIdentityQuery(value: Flex): { by: 'default' } | { by: 'id' | 'alias'; text: string } {
-  if (!isMap(value) && typeof value !== 'string')
-    throw badMessage('an identity query is neither text nor map');
   const { name, content } = variantOf(value, 'the identity query');
   if (name === 'byDefault') return { by: 'default' };
   if (name === 'byNodeId') return { by: 'id', text: textOf(content, name) };

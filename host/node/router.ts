@@ -61,16 +61,10 @@ export class GsbRouter {
   #count = 0;
 
   constructor(options: RouterOptions = {}) {
-    this.#options = {
-      logger: silentLogger,
-      clock: systemClock,
-      report: () => {},
-      pingInterval: 10_000,
-      pingTimeout: 20_000,
-      stalledAfter: 60_000,
-      ...options,
-    };
-    this.#stopWatching = this.#options.clock.every(this.#options.pingInterval, () => this.#watch());
+    const { logger = silentLogger, clock = systemClock, report = () => {} } = options;
+    const { pingInterval = 10_000, pingTimeout = 20_000, stalledAfter = 60_000 } = options;
+    this.#options = { logger, clock, report, pingInterval, pingTimeout, stalledAfter };
+    this.#stopWatching = clock.every(pingInterval, () => this.#watch());
   }
 
   /**
