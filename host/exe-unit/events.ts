@@ -81,6 +81,8 @@ class Subscription implements Subscriber {
   readonly #signal: AbortSignal;
   readonly #following = new Map<CommandRecord, Following>();
   #cursor: number;
+  /** For reads from files. */
+  #buffer: Buffer | null = null;
   #closed = false;
   #error: Error | null = null;
   #wake = () => {};
@@ -89,12 +91,16 @@ class Subscription implements Subscriber {
   constructor(batch: Batch, signal: AbortSignal) {
     this.#batch = batch;
     this.#signal = signal;
+    this.#cursor = 0;
+    if (signal.aborted) {
+      this.#closed = true;
+      return;
+    }
     const first = batch.claim(this);
     this.#cursor = first ? 0 : batch.log.length;
     for (const record of first ? batch.records : batch.records.slice(-1)) this.#hold(record, first);
     if (first) batch.settle();
     signal.addEventListener('abort', this.#onAbort, { once: true });
-    if (signal.aborted) this.close(null);
   }
 
   follow(record: CommandRecord): void {
@@ -202,7 +208,7 @@ class Subscription implements Subscriber {
         spool.move(reader, reader.position + gap);
         continue;
       }
-      const reading = spool.read(reader.position, Math.min(CHUNK, rest));
+      const reading = spool.read(reader.position, Math.min(CHUNK, rest), this.#scratch());
       const bytes = reading instanceof Promise ? await reading : reading;
       const output = decoder
         ? decoder.decode(bytes, { stream: true })
@@ -219,6 +225,11 @@ class Subscription implements Subscriber {
     yield* this.#drain(record, stream, () => place.capture.spool.length, record.outputTime);
     const output = place.decoder?.decode() ?? '';
     if (output !== '') yield this.#event(record, record.outputTime, { [stream]: output });
+  }
+
+  #scratch(): Buffer {
+    this.#buffer ??= Buffer.allocUnsafeSlow(CHUNK);
+    return this.#buffer;
   }
 
   #event({ index }: CommandRecord, time: number, kind: Flex): Flex {

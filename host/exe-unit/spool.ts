@@ -162,12 +162,15 @@ export class Spool {
 
   /**
    * Bytes from `position` on, at least one and at most `limit`; `position` must be one that {@link next} gave. To be
-   * used before the next await: their memory is written again.
+   * used before the next await: their memory is written again. `scratch`: where bytes from a file may go.
    * @throws {YavmError} YAVM_E_SPOOL
    */
-  read(position: number, limit: number): Uint8Array | Promise<Uint8Array> {
+  read(position: number, limit: number, scratch?: Buffer): Uint8Array | Promise<Uint8Array> {
     const segment = this.#segments.find(({ from, to }) => from <= position && to > position);
-    if (segment) return this.#readFile(segment, position, Math.min(limit, segment.to - position));
+    if (segment) {
+      const length = Math.min(limit, segment.to - position, scratch?.length ?? limit);
+      return this.#readFile(segment, position, length, scratch ?? Buffer.allocUnsafe(length));
+    }
     const block = this.#blocks.find(({ from, used }) => from <= position && from + used > position);
     if (!block) throw new YavmError('YAVM_E_SPOOL', `output at ${position} is not there any more`);
     const at = position - block.from;
@@ -181,9 +184,11 @@ export class Spool {
     this.#busy++;
     try {
       for (let position = this.next(from); position < to; position = this.next(position)) {
-        const part = this.read(position, to - position);
+        const part = this.read(position, to - position, bytes.subarray(filled));
         const read = part instanceof Promise ? await part : part;
-        bytes.set(read, filled);
+        // From a file it is there already.
+        if (read.buffer !== bytes.buffer || read.byteOffset !== bytes.byteOffset + filled)
+          bytes.set(read, filled);
         filled += read.length;
         position += read.length;
       }
@@ -327,17 +332,12 @@ export class Spool {
     return segment;
   }
 
-  async #readFile(segment: Segment, position: number, length: number): Promise<Uint8Array> {
+  async #readFile(segment: Segment, position: number, length: number, into: Buffer): Promise<Uint8Array> {
     const { handle } = segment;
     try {
       const own = handle ?? (await open(segment.path, constants.O_RDONLY | constants.O_NOFOLLOW));
       try {
-        const { buffer, bytesRead } = await own.read(
-          Buffer.allocUnsafe(length),
-          0,
-          length,
-          position - segment.from,
-        );
+        const { buffer, bytesRead } = await own.read(into, 0, length, position - segment.from);
         if (bytesRead === 0) throw new Error('the file is shorter than it was');
         return buffer.subarray(0, bytesRead);
       } finally {
