@@ -11,7 +11,7 @@ export const MAX_BODY = MAX_PACKET;
 
 /** Reads a body. @throws {YavmError} YAVM_E_GSB_BODY */
 export function decodeBody(bytes: Uint8Array): Flex {
-  return decodeFlex(inflated(bytes));
+  return decodeFlex(inflateBody(bytes));
 }
 
 /** Never compressed: the receiver tries both, whatever the request was like. @throws {YavmError} YAVM_E_GSB_BODY */
@@ -19,8 +19,8 @@ export function encodeBody(value: Flex): Uint8Array {
   return encodeFlex(value);
 }
 
-/** What zlib wraps, or the bytes themselves when they only look as if it did. */
-function inflated(bytes: Uint8Array): Uint8Array {
+/** What zlib wraps, or the bytes themselves. @throws {YavmError} YAVM_E_GSB_BODY for more than {@link MAX_BODY} */
+export function inflateBody(bytes: Uint8Array): Uint8Array {
   if (!looksDeflated(bytes)) return bytes;
   try {
     return inflateSync(bytes, { maxOutputLength: MAX_BODY });

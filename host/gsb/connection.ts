@@ -9,6 +9,7 @@ import { isYavmError, toError, YavmError } from '../lib/errors.ts';
 import type { Logger } from '../lib/logger.ts';
 import { formatGsbUrl } from './address.ts';
 import { encodeBody } from './body.ts';
+import { Broadcasts, type TopicHandler } from './broadcasts.ts';
 import { openReply } from './envelope.ts';
 import { IncomingCalls } from './incoming.ts';
 import { closedError, Link, openSocket } from './link.ts';
@@ -27,6 +28,8 @@ export interface GsbOptions {
   firstFor?: number;
   /** Sixteen bytes, the same over reconnects and no other connection's; default random ones. */
   instanceId?: Uint8Array;
+  /** Bytes of a packet that is accepted; default MAX_PACKET. A longer one ends the connection. */
+  maxPacket?: number;
 }
 
 type StateListener = (state: LinkState, error?: YavmError) => void;
@@ -53,6 +56,7 @@ export class GsbConnection implements Gsb {
   readonly #registrations: Registrations;
   readonly #incoming: IncomingCalls;
   readonly #outgoing = new OutgoingCalls();
+  readonly #broadcasts: Broadcasts;
   readonly #listeners = new Set<StateListener>();
   /** Stops the search for a connection. */
   readonly #stop = new AbortController();
@@ -70,6 +74,7 @@ export class GsbConnection implements Gsb {
     this.#instanceId = options.instanceId ?? randomBytes(16);
     this.#registrations = new Registrations(() => this.#update());
     this.#incoming = new IncomingCalls((address) => this.#registrations.find(address), options.logger);
+    this.#broadcasts = new Broadcasts(options.logger);
     this.#giveUpAfter(options.firstFor ?? options.reconnectFor ?? RECONNECT_FOR);
     void this.#stayConnected();
   }
@@ -132,6 +137,21 @@ export class GsbConnection implements Gsb {
     return true;
   }
 
+  /** Hands on what is sent to a topic, also after reconnects. Resolves when the bus took it. */
+  async subscribe(topic: string, handler: TopicHandler): Promise<void> {
+    if (this.#state === 'closed') throw this.#error;
+    await this.#broadcasts.subscribe(topic, handler);
+  }
+
+  async unsubscribe(topic: string): Promise<void> {
+    await this.#broadcasts.unsubscribe(topic);
+  }
+
+  /** Sends to all that have subscribed. @throws {YavmError} YAVM_E_GSB_CLOSED while there is no connection */
+  async broadcast(topic: string, body: Flex, caller: string = DEFAULT_CALLER): Promise<void> {
+    await this.#broadcasts.send(topic, encodeBody(body), caller);
+  }
+
   onState(listener: StateListener): () => void {
     this.#listeners.add(listener);
     return () => void this.#listeners.delete(listener);
@@ -148,7 +168,7 @@ export class GsbConnection implements Gsb {
     while (!signal.aborted) {
       try {
         const socket = await openSocket(this.#options.address, CONNECT_WAIT, signal);
-        if (await this.#use(new Link(socket))) pause = FIRST_PAUSE;
+        if (await this.#use(new Link(socket, this.#options.maxPacket))) pause = FIRST_PAUSE;
       } catch (error) {
         if (isYavmError(error)) this.#error = error;
       }
@@ -165,6 +185,7 @@ export class GsbConnection implements Gsb {
     link.together(() => {
       link.send({ ...HELLO, instanceId: this.#instanceId });
       this.#registrations.connected(link);
+      this.#broadcasts.connected(link);
       this.#outgoing.sendWaiting();
     });
     this.#update();
@@ -177,6 +198,7 @@ export class GsbConnection implements Gsb {
     this.#link = undefined;
     if (this.#state !== 'closed') this.#error = error;
     this.#registrations.lost();
+    this.#broadcasts.lost();
     this.#incoming.lost();
     this.#outgoing.fail(error, false);
     if (wasUp) {
@@ -197,6 +219,12 @@ export class GsbConnection implements Gsb {
       case 'registerReply':
       case 'unregisterReply':
         this.#registrations.receive(packet);
+        break;
+      case 'broadcastRequest':
+      case 'broadcastReply':
+      case 'subscribeReply':
+      case 'unsubscribeReply':
+        this.#broadcasts.receive(packet);
         break;
       case 'ping':
         link.send({ kind: 'pong' });

@@ -1,20 +1,22 @@
 /** Calls that peers make: finds the handler, runs it, sends its answers, and refuses what is too much (exe-unit.md 1.6, 2.5). */
 import { YavmError } from '../lib/errors.ts';
 import type { Logger } from '../lib/logger.ts';
-import { decodeBody, encodeBody } from './body.ts';
+import { encodeBody, inflateBody } from './body.ts';
 import { errorEnvelope, failureText } from './envelope.ts';
+import { decodeFlex } from './flexbuffers/decode.ts';
 import { closedError, type Link } from './link.ts';
 import type { CallReply, CallRequest } from './packet.ts';
 import {
   type Binding,
   type CallInfo,
+  type Flex,
   type RawHandler,
   RpcError,
   type StreamHandler,
   type UnaryHandler,
 } from './types.ts';
 
-/** Calls that are answered at a time, and bytes of their bodies (one call alone may have more). */
+/** Calls that are answered at a time, and bytes of their inflated bodies (one call alone may have more). */
 export const MAX_CALLS = 256;
 export const MAX_BODIES = 32 * 1024 * 1024;
 
@@ -26,6 +28,8 @@ interface OpenCall {
   link: Link;
   info: CallInfo;
   abort: AbortController;
+  /** Bytes of its body: as sent, then inflated. */
+  size: number;
 }
 
 export class IncomingCalls {
@@ -47,7 +51,7 @@ export class IncomingCalls {
     if (this.#ending) refuse(call, 500, unavailable(request.address));
     else if (binding === undefined) refuse(call, 400, 'endpoint address not found');
     else if ('raw' in binding) this.#answerRaw(call, binding.raw);
-    else if (this.#isTooMuch(request)) refuse(call, 500, 'too many calls at a time (YAVM_E_GSB_BUSY)');
+    else if (this.#isTooMuch(call)) refuse(call, 500, failureText(busyError()));
     else this.#answer(call, binding);
   }
 
@@ -78,14 +82,22 @@ export class IncomingCalls {
     return undefined;
   }
 
-  #isTooMuch({ data }: CallRequest): boolean {
+  #isTooMuch({ size }: OpenCall): boolean {
     if (this.#open.size >= MAX_CALLS) return true;
-    return this.#open.size > 0 && this.#bodies + data.length > MAX_BODIES;
+    return this.#open.size > 0 && this.#bodies + size > MAX_BODIES;
+  }
+
+  #read(call: OpenCall): Flex {
+    const plain = inflateBody(call.request.data);
+    this.#bodies += plain.length - call.size;
+    call.size = plain.length;
+    if (this.#open.size > 1 && this.#bodies > MAX_BODIES) throw busyError();
+    return decodeFlex(plain);
   }
 
   #answer(call: OpenCall, binding: { unary: UnaryHandler } | { stream: StreamHandler }): void {
     this.#open.add(call);
-    this.#bodies += call.request.data.length;
+    this.#bodies += call.size;
     const work = 'unary' in binding ? this.#unary(call, binding.unary) : this.#stream(call, binding.stream);
     const failed = (error: unknown) => {
       if (this.#open.has(call)) this.#fail(call, error);
@@ -103,14 +115,23 @@ export class IncomingCalls {
   }
 
   async #unary(call: OpenCall, handler: UnaryHandler): Promise<void> {
-    const data = encodeBody(await resultOf(call, handler));
+    const data = encodeBody(await this.#result(call, handler));
     // An answer that waits for the socket is not also copied into its queue.
     await call.link.room();
     if (this.#open.has(call)) reply(call, { data });
   }
 
+  async #result(call: OpenCall, handler: UnaryHandler): Promise<Flex> {
+    try {
+      return { Ok: await handler(this.#read(call), call.info) };
+    } catch (error) {
+      if (error instanceof RpcError) return errorEnvelope(error);
+      throw error;
+    }
+  }
+
   async #stream(call: OpenCall, handler: StreamHandler): Promise<void> {
-    const items = handler(decodeBody(call.request.data), call.info)[Symbol.asyncIterator]();
+    const items = handler(this.#read(call), call.info)[Symbol.asyncIterator]();
     const given = new Promise<void>((resolve) => call.info.signal.addEventListener('abort', () => resolve()));
     try {
       while (this.#open.has(call)) {
@@ -138,23 +159,20 @@ export class IncomingCalls {
   }
 
   #forget(call: OpenCall): void {
-    if (this.#open.delete(call)) this.#bodies -= call.request.data.length;
+    if (this.#open.delete(call)) this.#bodies -= call.size;
   }
 }
 
 function openCall(link: Link, request: CallRequest): OpenCall {
   const abort = new AbortController();
   const { caller, address, noReply } = request;
-  return { request, link, abort, info: { caller, address, noReply, signal: abort.signal } };
-}
-
-async function resultOf(call: OpenCall, handler: UnaryHandler) {
-  try {
-    return { Ok: await handler(decodeBody(call.request.data), call.info) };
-  } catch (error) {
-    if (error instanceof RpcError) return errorEnvelope(error);
-    throw error;
-  }
+  return {
+    request,
+    link,
+    abort,
+    size: request.data.length,
+    info: { caller, address, noReply, signal: abort.signal },
+  };
 }
 
 function refuse(call: OpenCall, code: 400 | 500, text: string): void {
@@ -165,6 +183,10 @@ function reply({ link, request }: OpenCall, fields: Partial<CallReply>): void {
   if (request.noReply) return;
   const { requestId } = request;
   link.send({ kind: 'callReply', requestId, code: 0, replyType: 'full', data: NO_BYTES, ...fields });
+}
+
+function busyError(): YavmError {
+  return new YavmError('YAVM_E_GSB_BUSY', 'too many calls at a time');
 }
 
 function unavailable(address: string): string {

@@ -37,14 +37,16 @@ export async function openSocket(
 
 export class Link {
   readonly #socket: Socket;
-  readonly #decoder = new PacketDecoder();
+  readonly #decoder: PacketDecoder;
   readonly #ended = deferred<YavmError>();
   #error: YavmError | undefined;
   #drained: Deferred<void> | undefined;
   #over = false;
 
-  constructor(socket: Socket) {
+  /** @param maxPacket Bytes of a packet that is accepted; default MAX_PACKET. */
+  constructor(socket: Socket, maxPacket?: number) {
     this.#socket = socket;
+    this.#decoder = new PacketDecoder(maxPacket);
     socket.on('error', (error) => this.fail(closedError(error)));
     socket.on('drain', () => this.#release());
     socket.on('close', () => this.#end());

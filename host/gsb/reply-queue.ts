@@ -8,9 +8,13 @@ import type { CallReply } from './packet.ts';
 const MAX_WAITING = 64 * 1024 * 1024;
 /** What keeping an answer costs beside its bytes. */
 const REPLY_COST = 256;
+/** Answers that were taken and not yet dropped. */
+const KEPT_TAKEN = 8;
 
 export class ReplyQueue implements Caller {
-  readonly #replies: CallReply[] = [];
+  #replies: CallReply[] = [];
+  /** Of those, how many were taken: thousands may wait, and moving them all for each would take long. */
+  #taken = 0;
   #cost = 0;
   #error: unknown;
   #failed = false;
@@ -37,12 +41,16 @@ export class ReplyQueue implements Caller {
   }
 
   async next(): Promise<CallReply> {
-    while (this.#replies.length === 0) {
+    while (this.#taken === this.#replies.length) {
       if (this.#failed) throw this.#error;
       this.#arrived ??= deferred();
       await this.#arrived.promise;
     }
-    const reply = this.#replies.shift() as CallReply;
+    const reply = this.#replies[this.#taken++] as CallReply;
+    if (this.#taken > KEPT_TAKEN && 2 * this.#taken > this.#replies.length) {
+      this.#replies = this.#replies.slice(this.#taken);
+      this.#taken = 0;
+    }
     this.#cost -= costOf(reply);
     return reply;
   }

@@ -117,7 +117,7 @@ export interface Gsb {
    * connection was or got lost), _NO_ENDPOINT (400), _SERVICE (500), _REMOTE (another `Err`), _BODY (undecodable)
    */
   call(address: string, body: Flex, options: CallOptions): Promise<Flex>;
-  /** A streaming call; its items. Errors as `call`. Leaving the loop forgets the rest. */
+  /** A streaming call; its items. Errors as `call`. It is made when the first item is asked for; leaving forgets the rest. */
   stream(address: string, body: Flex, options: CallOptions): AsyncIterable<Flex>;
   /** A raw call without answer. Dropped while the connection is down. False: the socket is congested, it was dropped. */
   push(address: string, data: Uint8Array, caller: string): boolean;

@@ -1,5 +1,6 @@
+import { deflateSync } from 'node:zlib';
 import t from 'tap';
-import { decodeBody } from '../../host/gsb/body.ts';
+import { decodeBody, encodeBody } from '../../host/gsb/body.ts';
 import { type Flex, FlexUInts, RpcError } from '../../host/gsb/types.ts';
 import { YavmError } from '../../host/lib/errors.ts';
 import { meaning } from '../lib/flex-meaning.ts';
@@ -314,4 +315,79 @@ t.test('bodies of calls under way have a bound; one alone may be larger', async 
   connection.call('/slow', null, 'small');
   const refused = await connection.take('callReply');
   t.match(refused, { requestId: 'small', code: 500 });
+});
+
+t.test('topics: subscribed to, also after a reconnect, and sent to', async (t) => {
+  const router = await startRouter(t);
+  const gsb = connectTo(t, router);
+  const heard: unknown[] = [];
+  await gsb.subscribe('news', (body, caller) => {
+    if (body === 'bad') throw new Error('bad news');
+    heard.push([meaning(body), caller]);
+  });
+  await t.rejects(gsb.broadcast('news', 'early'), { code: 'YAVM_E_GSB_CLOSED' });
+  const news = (body: Flex) =>
+    ({ kind: 'broadcastRequest', caller: 'c', topic: 'news', data: encodeBody(body) }) as const;
+  for (const round of [1, 2]) {
+    const connection = await router.connection();
+    t.match(await connection.take('subscribeRequest'), { topic: 'news' });
+    connection.send({ kind: 'subscribeReply', code: 0, message: '' });
+    connection.send({ ...news(''), data: Uint8Array.of(1) });
+    connection.send(news('bad'));
+    connection.send(news(round));
+    const sent = gsb.broadcast('news', { round });
+    t.same(value((await connection.take('broadcastRequest')).data), { round });
+    connection.send({ kind: 'broadcastReply', code: 0, message: '' });
+    await sent;
+    t.same(heard.at(-1), [round, 'c']);
+    if (round === 1) connection.socket.destroy();
+    else {
+      const left = gsb.unsubscribe('news');
+      await connection.take('unsubscribeRequest');
+      connection.send({ kind: 'unsubscribeReply', code: 404 });
+      await left;
+      const refused = t.rejects(
+        gsb.subscribe('other', () => {}),
+        { code: 'YAVM_E_GSB_REFUSED' },
+      );
+      connection.send({ kind: 'subscribeReply', code: 400, message: 'no' });
+      await refused;
+      connection.send({ kind: 'subscribeReply', code: 0, message: '' });
+      await connection.end();
+    }
+  }
+});
+
+t.test('bodies count as what they are inflated to', async (t) => {
+  const router = await startRouter(t);
+  const gsb = connectTo(t, router);
+  await gsb.bind('/slow', { unary: () => new Promise(() => {}) });
+  const connection = await router.connection();
+  const bomb = deflateSync(encodeBody('x'.repeat(20_000_000)));
+  connection.call('/slow', { raw: bomb }, 'first');
+  connection.call('/slow', { raw: bomb }, 'second');
+  const refused = await connection.take('callReply');
+  t.match(refused, { requestId: 'second', code: 500 });
+  t.match(text(refused.data), /YAVM_E_GSB_BUSY/);
+});
+
+t.test('items that nobody reads have a bound', async (t) => {
+  const router = await startRouter(t);
+  const gsb = connectTo(t, router);
+  const connection = await router.connection();
+  const stream = gsb.stream('/s', null, soon)[Symbol.asyncIterator]();
+  const first = stream.next();
+  const { requestId } = await connection.take('callRequest');
+  const item = { Ok: 'x'.repeat(1_000_000) };
+  for (let sent = 0; sent < 80; sent++) connection.reply(requestId, item, { replyType: 'partial' });
+  await first;
+  const echoed = gsb.call('/x', null, soon);
+  connection.reply((await connection.take('callRequest')).requestId, { Ok: 'the socket is read' });
+  t.equal(await echoed, 'the socket is read');
+  let read = 1;
+  const rest = async () => {
+    while (!(await stream.next()).done) read++;
+  };
+  await t.rejects(rest(), { code: 'YAVM_E_GSB_OVERFLOW' });
+  t.ok(read > 50 && read < 80, `${read} items`);
 });
