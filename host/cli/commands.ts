@@ -60,5 +60,15 @@ export const COMMANDS: readonly CommandRow[] = [
     summary: 'check this host, and say how to fix what is missing',
     load: () => import('./doctor.ts'),
   },
+  {
+    name: 'exec-script',
+    summary: 'send a script to an activity, show its events and results',
+    load: () => import('./exec-script.ts'),
+  },
+  {
+    name: 'node',
+    summary: "run a node for development: a bus, and who listens to activities' reports",
+    load: () => import('./node.ts'),
+  },
   { name: 'version', summary: 'print the versions of all parts', load: () => import('./version.ts') },
 ];

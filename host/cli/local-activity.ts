@@ -1,0 +1,120 @@
+/** An activity of this host's own: an embedded node on a private socket, and this very program as its supervisor. */
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { cacheFolder, runBase } from '../lib/paths.ts';
+import { ActivityHost, type AgreementTerms, LocalNode, type RunningActivity } from '../node/index.ts';
+import { ensurePrivate } from '../runtime/run-folder.ts';
+import type { AccelChoice } from '../runtime/types.ts';
+import type { Context } from './context.ts';
+
+export interface LocalActivityOptions {
+  /** `hash:sha3:…` of a server's image, or `file:` of a local one; see {@link localImage}. */
+  taskPackage: string;
+  memoryMiB: number;
+  cpus: number;
+  /** Bytes. */
+  storage: number;
+  accel: AccelChoice;
+  /** Work folder's parent; default a fresh folder in the cache, which is removed with the activity. */
+  folder?: string;
+  /** Of images; default ya-vm's own. */
+  cacheFolder?: string;
+  /** What starts the supervisor; default this program. */
+  program?: readonly [string, ...string[]];
+  signal: AbortSignal;
+}
+
+export interface LocalActivity {
+  readonly node: LocalNode;
+  readonly activity: RunningActivity;
+  /** Ends the supervisor and the node, and removes what was made for them. */
+  close(): Promise<void>;
+}
+
+/** Counters of the agreement: all that a supervisor counts by itself. */
+export const USAGE_VECTOR = [
+  'golem.usage.duration_sec',
+  'golem.usage.cpu_sec',
+  'golem.usage.gib',
+  'golem.usage.storage_gib',
+] as const;
+
+const REQUESTOR = `0x${'0'.repeat(39)}2`;
+const MIB_PER_GIB = 1024;
+const BYTES_PER_GIB = 1024 ** 3;
+
+let started = 0;
+
+/** A task package that is a file of this host. Supervisors take it from {@link startLocalActivity} only. */
+export function localImage(path: string): string {
+  return pathToFileURL(resolve(path)).href;
+}
+
+/** Resolves when the activity is Initialized. Rejects with nothing left but the supervisor's log, where there is one. */
+export async function startLocalActivity(
+  context: Context,
+  options: LocalActivityOptions,
+): Promise<LocalActivity> {
+  const { env, log } = context;
+  const base = runBase(env);
+  ensurePrivate(base);
+  const path = join(base, `node-${process.pid}-${++started}.sock`);
+  const node = await LocalNode.start({ address: { kind: 'unix', path }, logger: log });
+  const place = placeFor(options, env);
+  try {
+    const host = new ActivityHost({
+      program: options.program ?? ownProgram(),
+      extraArgs: ['--cap-handoff', '--accel', options.accel],
+      service: node.service,
+      gsbUrl: node.url,
+      folder: place.folder,
+      cacheFolder: options.cacheFolder ?? join(cacheFolder(env), 'images'),
+      // The image's path comes from this command line, not from a requestor.
+      env: { ...env, YA_VM_LOCAL_IMAGES: '1' },
+      logger: log,
+    });
+    const activity = await host.start({ agreement: termsFor(options, node), signal: options.signal });
+    return {
+      node,
+      activity,
+      async close() {
+        await activity.stop();
+        await node.close();
+        place.remove();
+      },
+    };
+  } catch (error) {
+    await node.close();
+    // Else the log in it says why, and the error where it is.
+    if (options.signal.aborted) place.remove();
+    throw error;
+  }
+}
+
+function placeFor({ folder }: LocalActivityOptions, env: Context['env']): { folder: string; remove(): void } {
+  if (folder !== undefined) return { folder: resolve(folder), remove() {} };
+  const parent = cacheFolder(env);
+  mkdirSync(parent, { recursive: true });
+  const made = mkdtempSync(join(parent, 'activity-'));
+  return { folder: made, remove: () => rmSync(made, { recursive: true, force: true }) };
+}
+
+function termsFor(options: LocalActivityOptions, node: LocalNode): AgreementTerms {
+  return {
+    requestorId: REQUESTOR,
+    providerId: node.identity.nodeId,
+    usageVector: USAGE_VECTOR,
+    limits: {
+      memoryGib: options.memoryMiB / MIB_PER_GIB,
+      storageGib: options.storage / BYTES_PER_GIB,
+      cores: options.cpus,
+    },
+    taskPackage: options.taskPackage,
+  };
+}
+
+/** This process's Node with its options, and its script. */
+function ownProgram(): [string, ...string[]] {
+  return [process.execPath, ...process.execArgv, process.argv[1] ?? ''];
+}
