@@ -1,5 +1,5 @@
 /** Reading of what others wrote – JSON or FlexBuffers – value by value, each refusal with a code and the place. */
-import { FlexFloat, FlexUInts } from '../gsb/types.ts';
+import { FlexUInts } from '../gsb/types.ts';
 import { type ErrorCode, YavmError } from '../lib/errors.ts';
 
 export type Fields = Readonly<Record<string, unknown>>;
@@ -117,15 +117,11 @@ function textIn(item: unknown): number {
   return ArrayBuffer.isView(item) ? item.byteLength : 0;
 }
 
+/** A plain object: the decoders of both forms make no others, and what else there is has a class. */
 function isFields(value: unknown): value is Fields {
-  return (
-    typeof value === 'object' &&
-    value !== null &&
-    !Array.isArray(value) &&
-    !ArrayBuffer.isView(value) &&
-    !(value instanceof FlexFloat) &&
-    !(value instanceof FlexUInts)
-  );
+  if (typeof value !== 'object' || value === null) return false;
+  const prototype: unknown = Object.getPrototypeOf(value);
+  return prototype === null || prototype === Object.prototype;
 }
 
 function nameOf(value: unknown): string {

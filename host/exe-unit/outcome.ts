@@ -34,7 +34,7 @@ export function programEnd({ exitCode, outOfMemory }: RunEnd): Outcome {
 
 /** By whose fault it was, as upstream names it; the code of ours that is found first decides, then the command. */
 const SOURCES: readonly (readonly [code: RegExp, prefix: string])[] = [
-  [/^YAVM_E_(TRANSFER|DOWNLOAD|HTTP|GFTP|HASH|IMAGE_HASH|URL)/, 'Local service error: Transfer error: '],
+  [/^YAVM_E_(TRANSFER|HTTP|GFTP|URL|IMAGE_(CACHE|DOWNLOAD|HASH))/, 'Local service error: Transfer error: '],
   [/^YAVM_E_(NET|VPN|INET)/, 'Net error: '],
   [/^YAVM_E_GSB/, 'Gsb error: '],
 ];
