@@ -193,7 +193,10 @@ for (const { name, exceptions = {} } of SCENARIOS) {
       const { batchId, exeScript, timeout, commandIndex } = request;
       if (exeScript !== undefined) {
         if (request.activityId === 'wrong') continue;
-        const answer = answerOf(async () => (fixture.exec(batchId, exeScript), batchId));
+        const answer = answerOf(async () => {
+          fixture.exec(batchId, exeScript);
+          return batchId;
+        });
         t.strictSame(await answer, reply, `Exec ${batchId}`);
       } else {
         if (request.activityId === 'wrong') continue;
@@ -306,7 +309,3 @@ async function shell(
 function turn(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve));
 }
-
-export type { ActivityFixture };
-
-void terminate;
