@@ -4,6 +4,7 @@
  */
 import type { Command } from 'commander';
 import type { Context } from './context.ts';
+import type { LeadingOption } from './leading.ts';
 
 /** What a command does once its words are parsed. @returns the exit code. */
 export type Handler = (
@@ -25,8 +26,32 @@ export interface CommandRow {
   summary: string;
   /** Standard error is a command's of the VM: the log stays away from it, unless it is asked for. */
   passesOutput?: true;
+  /** Options that it takes before its name too. */
+  leading?: readonly LeadingOption[];
+  /** Exit code when ya-vm fails, instead of 125 and the codes of a command that cannot be started. */
+  failure?: number;
   load(): Promise<CommandModule>;
 }
+
+/** Options of the exe-unit that stand before or after its subcommand (the spec's exe-unit.md, 3.1). */
+const EXE_UNIT_OPTIONS: readonly LeadingOption[] = [
+  { flags: ['-b', '--binary', '-r', '--runtime-arg'], takesValue: true },
+  { flags: ['--sec-key', '--requestor-pub-key', '--accel'], takesValue: true },
+  { flags: ['--cap-handoff', '--runtime-managed-hardware', '--runtime-managed-image'], takesValue: false },
+];
+
+/** Options of upstream's runtime, which stand before its subcommand (the spec's runtime-vm.md, 1.2). */
+const RUNTIME_OPTIONS: readonly LeadingOption[] = [
+  ...EXE_UNIT_OPTIONS,
+  {
+    flags: [
+      ...['-w', '--workdir', '-t', '--task-package', '--cpu-cores', '--mem-gib', '--storage-gib'],
+      ...['--volume-override', '--hostname', '--vpn-endpoint', '--inet-endpoint', '--pci-device'],
+      ...['--test-timeout', '--test-cpu-cores', '--test-mem-gib'],
+    ],
+    takesValue: true,
+  },
+];
 
 export const COMMANDS: readonly CommandRow[] = [
   {
@@ -59,6 +84,53 @@ export const COMMANDS: readonly CommandRow[] = [
     name: 'doctor',
     summary: 'check this host, and say how to fix what is missing',
     load: () => import('./doctor.ts'),
+  },
+  {
+    name: 'service-bus',
+    summary: 'run an activity for a provider, over its bus',
+    leading: EXE_UNIT_OPTIONS,
+    failure: 1,
+    load: () => import('./service-bus.ts'),
+  },
+  {
+    name: 'from-file',
+    summary: 'run an activity whose script is a file',
+    leading: EXE_UNIT_OPTIONS,
+    failure: 1,
+    load: () => import('./from-file.ts'),
+  },
+  {
+    name: 'deploy',
+    summary: "as a stock exe-unit's runtime: prepare an activity",
+    leading: RUNTIME_OPTIONS,
+    failure: 1,
+    load: () => import('./deploy.ts'),
+  },
+  {
+    name: 'start',
+    summary: "as a stock exe-unit's runtime: boot a VM and serve its requests",
+    leading: RUNTIME_OPTIONS,
+    failure: 1,
+    load: () => import('./start.ts'),
+  },
+  {
+    name: 'offer-template',
+    summary: 'print what a provider offers, as JSON',
+    leading: RUNTIME_OPTIONS,
+    failure: 1,
+    load: () => import('./offer-template.ts'),
+  },
+  {
+    name: 'test',
+    summary: 'boot a VM and try what an offer promises',
+    leading: RUNTIME_OPTIONS,
+    failure: 1,
+    load: () => import('./test.ts'),
+  },
+  {
+    name: 'provider',
+    summary: 'make a provider use ya-vm, undo that, check it',
+    load: () => import('./provider.ts'),
   },
   {
     name: 'exec-script',

@@ -6,6 +6,7 @@ import { type Act, COMMANDS, type CommandRow } from './commands.ts';
 import type { Context } from './context.ts';
 import { printError } from './error-line.ts';
 import { EXIT, exitCodeOf } from './exit.ts';
+import { nameFirst, wantedCommand } from './leading.ts';
 import { usageError } from './options.ts';
 
 /** A context before options are read: its log does not exist yet. */
@@ -21,12 +22,13 @@ export async function runProgram(
   table: readonly CommandRow[] = COMMANDS,
 ): Promise<number> {
   const state: State = { code: EXIT.ok, context: null, level: 'warn' };
+  const row = table.find(({ name }) => name === wantedCommand(words, table));
   try {
-    const program = await buildProgram(words, streams, table, state);
-    await program.parseAsync([...words], { from: 'user' });
+    const program = await buildProgram(row, streams, table, state);
+    await program.parseAsync(nameFirst(words, table), { from: 'user' });
     return state.code;
   } catch (error) {
-    return await report(error, streams, state.level);
+    return await report(error, streams, state.level, row?.failure);
   } finally {
     await state.context?.log.close();
   }
@@ -38,20 +40,8 @@ interface State {
   level: LogLevel;
 }
 
-const GLOBAL_OPTIONS_WITH_VALUE = ['--log-level', '--log-file'];
-
-/** The first word that is no global option: the command's name, or for `help X` the X. */
-export function wantedCommand(words: readonly string[]): string | undefined {
-  for (let index = 0; index < words.length; index++) {
-    const word = words[index] as string;
-    if (GLOBAL_OPTIONS_WITH_VALUE.includes(word)) index++;
-    else if (!word.startsWith('-') && word !== 'help') return word;
-  }
-  return undefined;
-}
-
 async function buildProgram(
-  words: readonly string[],
+  row: CommandRow | undefined,
   streams: Streams,
   table: readonly CommandRow[],
   state: State,
@@ -73,8 +63,6 @@ async function buildProgram(
   addLogOptions(program);
   program.addHelpText('after', PROGRAM_HELP);
 
-  const wanted = wantedCommand(words);
-  const row = table.find(({ name }) => name === wanted);
   const act: Act = (command, handler) => {
     command.action(async () => {
       const options = command.optsWithGlobals();
@@ -134,14 +122,19 @@ Examples:
   ya-vm shell --image task.gvmi              look around in it
   ya-vm doctor                               what is missing on this host`;
 
-/** @returns the exit code. */
-async function report(error: unknown, streams: Streams, level: LogLevel): Promise<number> {
+/** @returns the exit code: of a failure `failure`, when the command has one of its own. */
+async function report(
+  error: unknown,
+  streams: Streams,
+  level: LogLevel,
+  failure: number | undefined,
+): Promise<number> {
   // Help: asked for, or shown because no command was given.
   if (error instanceof CommanderError && error.exitCode === 0) return EXIT.ok;
-  if (error instanceof CommanderError && error.code === 'commander.help') return EXIT.failure;
+  if (error instanceof CommanderError && error.code === 'commander.help') return failure ?? EXIT.failure;
   const ours = error instanceof CommanderError ? fromCommander(error) : error;
   await printError(ours, streams, level === 'debug' || level === 'trace');
-  return exitCodeOf(ours);
+  return failure ?? exitCodeOf(ours);
 }
 
 /** Commander's text without its "error: ", with our code and a pointer to the help. */

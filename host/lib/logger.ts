@@ -38,6 +38,8 @@ export interface LoggerOptions {
   file?: string;
   /** Force plain lines or JSON lines; default by what standard error is. */
   plain?: boolean;
+  /** JSON only: pino is not loaded before this is settled; records wait. */
+  after?: Promise<unknown>;
   /** Instead of standard error's descriptor, for tests. */
   descriptor?: number;
 }
@@ -105,14 +107,14 @@ function loggerOn(sink: Sink, threshold: number, bound: LogFields): Logger {
 function openSink(options: LoggerOptions): Sink {
   if (options.file !== undefined) {
     try {
-      return jsonSink(openSync(options.file, 'a', 0o600), true);
+      return jsonSink(openSync(options.file, 'a', 0o600), true, options.after);
     } catch (error) {
       throw new YavmError('YAVM_E_LOG_FILE', `${options.file}: cannot write the log there`, { cause: error });
     }
   }
   const descriptor = options.descriptor ?? 2;
   const plain = options.plain ?? process.stderr.isTTY === true;
-  return plain ? plainSink(descriptor) : jsonSink(descriptor, false);
+  return plain ? plainSink(descriptor) : jsonSink(descriptor, false, options.after);
 }
 
 function plainSink(descriptor: number): Sink {
@@ -147,7 +149,7 @@ export function printable(text: string): string {
 }
 
 /** Queues records until pino is there, then hands them over at once. */
-function jsonSink(descriptor: number, own: boolean): Sink {
+function jsonSink(descriptor: number, own: boolean, after: Promise<unknown> | undefined): Sink {
   let queue: LogRecord[] | null = [];
   let dropped = 0;
   let loading: Promise<void> | null = null;
@@ -155,6 +157,7 @@ function jsonSink(descriptor: number, own: boolean): Sink {
   let closed = false;
 
   const load = async () => {
+    await after;
     const { pino, stdSerializers } = await import('pino');
     const logger = pino(
       // Thresholds were applied before; pino takes everything that reaches it.

@@ -6,7 +6,8 @@ import type { Act, CommandRow } from '../../host/cli/commands.ts';
 import { COMMANDS } from '../../host/cli/commands.ts';
 import { print } from '../../host/cli/context.ts';
 import { EXIT } from '../../host/cli/exit.ts';
-import { runProgram, wantedCommand } from '../../host/cli/program.ts';
+import { wantedCommand } from '../../host/cli/leading.ts';
+import { runProgram } from '../../host/cli/program.ts';
 import { YavmError } from '../../host/lib/errors.ts';
 import { testContext } from '../lib/cli.ts';
 

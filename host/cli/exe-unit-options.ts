@@ -1,0 +1,27 @@
+/** The options that upstream's exe-unit takes, for the commands that stand in for it (the spec's exe-unit.md, 3.1). */
+import type { Command } from 'commander';
+import { collect } from './options.ts';
+
+/** Of every command of the exe-unit, before or after its name. */
+export function addSupervisorOptions(command: Command): void {
+  command
+    .option('-b, --binary <path>', 'accepted and not executed: ya-vm is its own runtime')
+    .option('-r, --runtime-arg <word>', 'accepted: an argument for another runtime', collect(String))
+    .option('--cap-handoff', "leave limits to the VM's size, instead of watching them")
+    .option('--runtime-managed-hardware', 'the same')
+    .option('--runtime-managed-image', 'accepted: ya-vm fetches images itself')
+    .option('--sec-key <key>', 'accepted (SGX)')
+    .option('--requestor-pub-key <hex>', 'accepted (SGX)')
+    .option(
+      '--accel <auto|kvm|tcg>',
+      'acceleration (default: $YA_VM_ACCEL, else kvm: an emulated VM is refused)',
+    );
+}
+
+/** Of those that run an activity. */
+export function addActivityOptions(command: Command): void {
+  command
+    .requiredOption('-a, --agreement <file>', 'the agreement, JSON')
+    .requiredOption('-w, --work-dir <folder>', "the activity's folder; created")
+    .requiredOption('-c, --cache-dir <folder>', 'where images are kept; created');
+}

@@ -1,0 +1,330 @@
+/**
+ * The activity's runtime: a VM of this process. What boots one is imported when it is needed: an activity that has just
+ * been made reports Initialized before any of it is in memory.
+ */
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { AttachServer } from '../attach/server.ts';
+import { sleep } from '../lib/deadline.ts';
+import { isYavmError, toError, YavmError } from '../lib/errors.ts';
+import type { Logger } from '../lib/logger.ts';
+import { assetsFolder } from '../lib/paths.ts';
+import type { StartOptions } from '../runtime/start-vm.ts';
+import type { AccelChoice, BootAssets, CommandSpec, Phase, VmSpec } from '../runtime/types.ts';
+import type { Vm, VmEnd } from '../runtime/vm.ts';
+import { readProcessUsage } from '../usage/process.ts';
+import { type Deployment, planEntrypoint, planRun, planVm } from './deployment.ts';
+import type {
+  ActivityRuntime,
+  CommandOf,
+  OutputSinks,
+  ProgressReport,
+  RunEnd,
+  RuntimeUsage,
+} from './types.ts';
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+export interface VmRuntimeOptions {
+  /** The agreement's or the manifest's image; undefined: there is none. */
+  taskPackage: string | undefined;
+  /** The agreement's `golem.inf`. */
+  limits: Readonly<Record<string, number>>;
+  cacheFolder: string;
+  /** The root disk takes its room here. */
+  diskFolder: string;
+  accel: AccelChoice;
+  /** Shown by `ya-vm ps`. */
+  title: string;
+  env: Environment;
+  logger: Logger;
+  /** Told values that must not be logged. */
+  hide(values: string[]): void;
+  /** Replaced by tests. */
+  effects?: Partial<Effects>;
+}
+
+/** What touches the world. */
+export interface Effects {
+  startVm(spec: VmSpec, options: StartOptions): Promise<Vm>;
+  fetchImage: typeof import('../transfer/image.ts')['fetchImage'];
+  verifyImage: typeof import('../image/verify.ts')['verifyImage'];
+  /** Why KVM does not work here; null when it does. */
+  kvmObstacle(assets: BootAssets, signal: AbortSignal): Promise<string | null>;
+  serveAttach: typeof import('../attach/server.ts')['serveAttach'];
+}
+
+/** The name of the socket in the run folder, for `ya-vm shell`. */
+const ATTACH_SOCKET = 'attach.sock';
+/** For the guest to end its processes, write out and power off, beyond the grace of its processes, milliseconds. */
+const POWER_OFF = 1200;
+/** For a killed QEMU to be gone, and for a killed command to end. */
+const KILLED = 1000;
+const MAX_MANIFEST = 1024 * 1024;
+
+export class VmRuntime implements ActivityRuntime {
+  readonly #options: VmRuntimeOptions;
+  readonly #effects: Effects;
+  #deployment: Deployment | null = null;
+  #vm: Vm | null = null;
+  #attach: AttachServer | null = null;
+  /** Gives up what is under way when the runtime is stopped. */
+  #life = new AbortController();
+  /** CPU seconds of machines that have ended; and of the others, as last seen. It is a sum that never falls. */
+  #ended = 0;
+  readonly #machines = new Map<Vm, number>();
+
+  constructor(options: VmRuntimeOptions) {
+    this.#options = options;
+    this.#effects = { ...defaultEffects(options), ...options.effects };
+  }
+
+  // ---------------------------------------------------------------- commands
+
+  async deploy(
+    command: CommandOf<'deploy'>,
+    progress: (report: ProgressReport) => void,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { taskPackage, cacheFolder, env, logger, hide } = this.#options;
+    const until = AbortSignal.any([signal, this.#life.signal]);
+    hide(Object.values(command.env));
+    if (command.networks.length > 0) {
+      throw new YavmError('YAVM_E_UNSUPPORTED', 'this provider offers no VPN: deploy without "net"');
+    }
+    await this.#checkAccelerator(until);
+    let deployment: Deployment = { image: null, config: null, command };
+    if (taskPackage !== undefined) {
+      const image = await this.#effects.fetchImage({
+        taskPackage,
+        cacheFolder,
+        progress,
+        progressOptions: command.progress,
+        signal: until,
+        logger,
+        allowFile: env.YA_VM_LOCAL_IMAGES === '1',
+      });
+      const compressors = await readCompressors(this.#assets.manifest);
+      const { config } = await this.#effects.verifyImage(image, { compressors });
+      hide((config?.env ?? []).map((entry) => entry.slice(entry.indexOf('=') + 1)));
+      deployment = { image, config, command };
+    }
+    // What cannot be built is said now, not after a boot.
+    this.#plan(deployment);
+    until.throwIfAborted();
+    this.#deployment = deployment;
+    logger.info({ image: deployment.image }, 'deployed');
+  }
+
+  async start(command: CommandOf<'start'>, output: OutputSinks, signal: AbortSignal): Promise<void> {
+    const { env, logger } = this.#options;
+    const deployment = this.#needDeployment();
+    const entrypoint = command.args.includes('start-entrypoint') ? planEntrypoint(deployment) : null;
+    const until = AbortSignal.any([signal, this.#life.signal]);
+    const phases: Phase[] = [];
+    const onPhase = (phase: Phase) => {
+      phases.push(phase);
+      logger.debug({ phase: phase.name, milliseconds: phase.milliseconds }, 'boot');
+    };
+    const vm = await this.#effects.startVm(this.#plan(deployment), { logger, env, signal: until, onPhase });
+    // Stopped while it was coming up.
+    if (until.aborted) {
+      await vm.kill();
+      throw until.reason;
+    }
+    this.#vm = vm;
+    this.#machines.set(vm, 0);
+    void vm.ended.then((end) => this.#vmEnded(vm, end));
+    const milliseconds = phases.reduce((sum, phase) => sum + phase.milliseconds, 0);
+    logger.info({ vm: vm.id, accel: vm.accel, milliseconds }, 'the VM is up');
+    await this.#openAttach(vm);
+    if (entrypoint !== null) await this.#startEntrypoint(vm, entrypoint, output);
+  }
+
+  async run(command: CommandOf<'run'>, output: OutputSinks, signal: AbortSignal): Promise<RunEnd> {
+    const spec: CommandSpec = {
+      ...planRun(this.#needDeployment(), command),
+      stdout: output.stdout ? 'pipe' : 'discard',
+      stderr: output.stderr ? 'pipe' : 'discard',
+    };
+    const running = await this.#needVm().run(spec, {
+      stdout: output.stdout ?? undefined,
+      stderr: output.stderr ?? undefined,
+      signal,
+    });
+    // The signal kills it; its end is waited for, unless the guest does not tell it.
+    const { exitCode, outOfMemory, complete } = await Promise.race([running.result, afterAbort(signal)]);
+    signal.throwIfAborted();
+    return { exitCode, outOfMemory, complete };
+  }
+
+  transfer(): Promise<void> {
+    return Promise.reject(new YavmError('YAVM_E_UNSUPPORTED', 'transfers are not supported yet'));
+  }
+
+  /** Ends the VM and what is on the way to one, and forgets the deployment. */
+  async stop(grace: number): Promise<void> {
+    this.#life.abort(new YavmError('YAVM_E_VM_STOPPED', 'the activity was stopped'));
+    this.#life = new AbortController();
+    this.#deployment = null;
+    const vm = this.#vm;
+    const attach = this.#attach;
+    this.#vm = null;
+    this.#attach = null;
+    await attach?.close();
+    if (vm === null) return;
+    if (grace > 0) {
+      const patience = new AbortController();
+      const late = sleep(grace + POWER_OFF, patience.signal).catch(() => {});
+      await Promise.race([vm.stop({ grace }), late]);
+      patience.abort();
+    }
+    await Promise.race([vm.kill(), sleep(KILLED)]);
+  }
+
+  // ---------------------------------------------------------------- usage
+
+  /** Of all machines so far, one that is just being stopped included. */
+  usage(): RuntimeUsage & { memoryPeak: number } {
+    const usage = {
+      cpuSeconds: this.#ended,
+      memory: 0,
+      memoryPeak: 0,
+      storage: 0,
+      networkIn: 0,
+      networkOut: 0,
+    };
+    for (const [vm, before] of this.#machines) {
+      const reading = readProcessUsage(vm.pid);
+      const cpuSeconds = Math.max(before, reading?.cpuSeconds ?? 0);
+      this.#machines.set(vm, cpuSeconds);
+      usage.cpuSeconds += cpuSeconds;
+      usage.memory += reading?.memory ?? 0;
+      usage.memoryPeak += reading?.memoryPeak ?? 0;
+      usage.storage += vm.diskAllocated;
+    }
+    return usage;
+  }
+
+  #vmEnded(vm: Vm, { reason, error, orderly, cpuSeconds }: VmEnd): void {
+    this.#ended += Math.max(cpuSeconds, this.#machines.get(vm) ?? 0);
+    this.#machines.delete(vm);
+    const facts = { vm: vm.id, reason, orderly, cpuSeconds };
+    if (error) this.#options.logger.error({ ...facts, err: error }, 'the VM failed');
+    else this.#options.logger.info(facts, 'the VM ended');
+  }
+
+  // ---------------------------------------------------------------- parts
+
+  get #assets(): BootAssets {
+    const folder = assetsFolder(this.#options.env);
+    return {
+      kernel: join(folder, 'vmlinux'),
+      initramfs: join(folder, 'initramfs.cpio.zst'),
+      manifest: join(folder, 'manifest.json'),
+    };
+  }
+
+  #plan(deployment: Deployment): VmSpec {
+    const { limits, accel, diskFolder, title } = this.#options;
+    return planVm({ deployment, limits, assets: this.#assets, accel, diskFolder, title });
+  }
+
+  #needDeployment(): Deployment {
+    if (this.#deployment) return this.#deployment;
+    throw new YavmError('YAVM_E_DEPLOY', 'nothing is deployed: the last deploy failed', {
+      hint: 'Send terminate, then deploy again.',
+    });
+  }
+
+  #needVm(): Vm {
+    if (this.#vm) return this.#vm;
+    throw new YavmError('YAVM_E_VM_STOPPED', 'no VM runs: the last start failed', {
+      hint: 'Send terminate, then deploy and start again.',
+    });
+  }
+
+  /** Nobody sells a slow CPU unknowingly: without KVM there is no VM, unless emulation was asked for. */
+  async #checkAccelerator(signal: AbortSignal): Promise<void> {
+    if (this.#options.accel !== 'kvm') return;
+    const obstacle = await this.#effects.kvmObstacle(this.#assets, signal);
+    if (obstacle === null) return;
+    throw new YavmError('YAVM_E_NO_KVM', `this provider cannot run VMs: ${obstacle}`, {
+      hint: "On the provider: 'ya-vm doctor' tells how to fix it; YA_VM_ACCEL=tcg allows slow, emulated VMs.",
+    });
+  }
+
+  /** `ya-vm shell` into the VM is a convenience: without it the activity goes on. */
+  async #openAttach(vm: Vm): Promise<void> {
+    const { logger } = this.#options;
+    try {
+      this.#attach = await this.#effects.serveAttach(vm, join(vm.folder, ATTACH_SOCKET), logger);
+    } catch (error) {
+      logger.warn({ err: toError(error) }, 'ya-vm shell cannot reach this VM');
+    }
+  }
+
+  /** The image's own command goes on beside those of the script; nobody collects its output. */
+  async #startEntrypoint(vm: Vm, spec: CommandSpec, output: OutputSinks): Promise<void> {
+    const command = await vm.run({ ...spec, stdout: 'discard', stderr: 'discard' });
+    const ended = (fields: Record<string, unknown>) =>
+      this.#options.logger.info(fields, 'the entrypoint ended');
+    command.result.then(
+      ({ exitCode }) => ended({ exitCode }),
+      (error) => ended({ err: toError(error) }),
+    );
+    const facts = { start: null, entrypoint: { pid: command.pid, command: spec.argv } };
+    await output.stdout?.(Buffer.from(JSON.stringify(facts)));
+  }
+}
+
+/** Rejects with the signal's reason, a moment after it fired; never resolves. */
+function afterAbort(signal: AbortSignal): Promise<never> {
+  return new Promise((_, reject) => {
+    const onAbort = () => setTimeout(() => reject(signal.reason), KILLED).unref();
+    if (signal.aborted) onAbort();
+    else signal.addEventListener('abort', onAbort, { once: true });
+  });
+}
+
+/** The squashfs compressions that the kernel can read, from the manifest of kernel and initramfs; undefined: not known. */
+async function readCompressors(manifest: string): Promise<string[] | undefined> {
+  try {
+    const text = await readFile(manifest, 'utf8');
+    if (text.length > MAX_MANIFEST) return undefined;
+    const { kernel } = JSON.parse(text) as { kernel?: { squashfs?: unknown } };
+    const list = kernel?.squashfs;
+    return Array.isArray(list) && list.every((each) => typeof each === 'string') ? list : undefined;
+  } catch (cause) {
+    throw new YavmError('YAVM_E_ASSETS', `${manifest}: the manifest of kernel and initramfs cannot be read`, {
+      cause,
+      hint: 'Build them: make build.',
+    });
+  }
+}
+
+function defaultEffects({ env, logger }: VmRuntimeOptions): Effects {
+  return {
+    async startVm(spec, options) {
+      const { startVm } = await import('../runtime/start-vm.ts');
+      try {
+        return await startVm(spec, options);
+      } catch (error) {
+        if (!isYavmError(error, 'YAVM_E_KVM')) throw error;
+        throw new YavmError('YAVM_E_NO_KVM', 'this provider cannot run VMs', { cause: error });
+      }
+    },
+    async fetchImage(options) {
+      return (await import('../transfer/image.ts')).fetchImage(options);
+    },
+    async verifyImage(path, options) {
+      return (await import('../image/verify.ts')).verifyImage(path, options);
+    },
+    async kvmObstacle(assets, signal) {
+      return (await import('./kvm.ts')).kvmObstacle({ assets, env, logger, signal });
+    },
+    async serveAttach(host, path, log) {
+      return (await import('../attach/server.ts')).serveAttach(host, path, log);
+    },
+  };
+}
