@@ -60,9 +60,12 @@ export class Reporter {
     const state: FlexMap = { state: [...pair], reason: about.reason, errorMessage: about.errorMessage };
     try {
       await this.#call('SetActivityState', { state, timeout: null, credentials: null });
-      this.#options.logger.debug({ state: pair.join() }, 'state reported');
+      this.#options.logger.debug({ state: stateText(pair) }, 'state reported');
     } catch (error) {
-      this.#options.logger.warn({ err: toError(error), state: pair.join() }, 'the state was not reported');
+      this.#options.logger.warn(
+        { err: toError(error), state: stateText(pair) },
+        'the state was not reported',
+      );
     }
   }
 
@@ -98,4 +101,9 @@ export class Reporter {
     const { gsb, reportUrl, activityId } = this.#options;
     await gsb.call(`${reportUrl}/${message}`, { activityId, ...body }, { deadline: this.#deadline });
   }
+}
+
+/** `Deployed → Ready`. */
+function stateText([current, pending]: StatePair): string {
+  return pending === null ? current : `${current} → ${pending}`;
 }

@@ -158,7 +158,9 @@ function jsonSink(descriptor: number, own: boolean, after: Promise<unknown> | un
 
   const load = async () => {
     await after;
-    const { pino, stdSerializers } = await import('pino');
+    // In the launcher's bundle a CommonJS package has no export but its default.
+    const { default: pino } = await import('pino');
+    const { stdSerializers } = pino;
     const logger = pino(
       // Thresholds were applied before; pino takes everything that reaches it.
       {

@@ -23,6 +23,8 @@ export interface StartOptions {
   /** Gives the start up; a VM that runs is not touched by it. */
   signal?: AbortSignal;
   onPhase?(phase: Phase): void;
+  /** QEMU runs: for who counts what a boot takes. The VM is not ready, and ends here when the start fails. */
+  onVm?(vm: Vm): void;
   native?: Native;
   env?: Readonly<Record<string, string | undefined>>;
   /** Milliseconds until hello; default by how long boots took before. */
@@ -78,6 +80,7 @@ export async function startVm(spec: VmSpec, options: StartOptions = {}): Promise
       native,
     );
     vm = new Vm({ folder, qemu, logger, disk, record: recordOf(spec, folder.id, accel, qemu) });
+    options.onVm?.(vm);
     const key = bootKey(accel, program, spec.assets, spec.cpus);
     const deadline = options.bootDeadline ?? bootDeadline(accel, cache.bootTime(key));
     const { boot } = await vm.boot(deadline, signal);
