@@ -189,7 +189,7 @@ export class ClientSession {
 
   /** Ties a command that already runs to this client, which may leave it again: its owner is another. */
   async #adopt(token: string, request: RequestOf<Operation> & { id: number }): Promise<RunReply> {
-    const running = this.#host.runningAs?.(token);
+    const running = await this.#host.runningAs?.(token);
     if (!running || request.op !== 'run')
       throw new AttachError('unknown-process', `no command runs as '${token}'`);
     const { stdin } = streamNumbers(request);

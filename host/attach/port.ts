@@ -28,9 +28,9 @@ export interface CommandHost {
   run(spec: CommandSpec): Promise<RunningCommand>;
   /**
    * A command that already runs, by the token it was started with: another process has its output and its result, and
-   * this one its stdin and its terminal. Undefined when none has that token; absent where commands have none.
+   * this one its stdin and its terminal. May wait for one that is about to start. Undefined when none has that token; absent where commands have none.
    */
-  runningAs?(token: string): RunningCommand | undefined;
+  runningAs?(token: string): RunningCommand | undefined | Promise<RunningCommand | undefined>;
   stats(): Promise<StatsReply>;
   /** A file's bytes, or a tar of anything, into `sink`. */
   readFiles(

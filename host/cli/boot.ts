@@ -14,6 +14,10 @@ export interface StartedVm extends CommandHost {
   /** Its run folder. */
   readonly folder: string;
   readonly accel: 'kvm' | 'tcg';
+  /** Its supervisor is another process, which serves attach.sock too. */
+  readonly attached?: boolean;
+  /** What it has used, names and values in an agreement's order; known at its end. */
+  readonly usage?: readonly (readonly [name: string, value: number])[];
   /** Ends it in order: processes, file systems, power. */
   stop(): Promise<void>;
   /** Ends it at once. Both may be called at any time, and more than once. */
@@ -60,14 +64,14 @@ export async function withVm<T>({ context, spec, phases, signal, start, use }: W
   let orderly = false;
   try {
     phases.accelerator = vm.accel;
-    const attach = await serveAttach(vm, join(vm.folder, ATTACH_SOCKET), context.log);
+    const attach = vm.attached ? null : await serveAttach(vm, join(vm.folder, ATTACH_SOCKET), context.log);
     try {
       const result = await use(vm);
       orderly = true;
       return result;
     } finally {
       phases.clear();
-      await attach.close();
+      await attach?.close();
     }
   } finally {
     // A disk that is kept must be unmounted in order; one that is thrown away is not worth the time.

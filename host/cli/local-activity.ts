@@ -1,16 +1,19 @@
 /** An activity of this host's own: an embedded node on a private socket, and this very program as its supervisor. */
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
+import type { Native } from '../../native/face.ts';
+import { loadNative } from '../../native/load.ts';
+import type { Logger } from '../lib/logger.ts';
 import { cacheFolder, runBase } from '../lib/paths.ts';
 import { ActivityHost, type AgreementTerms, LocalNode, type RunningActivity } from '../node/index.ts';
-import { ensurePrivate } from '../runtime/run-folder.ts';
+import { cleanUp } from '../runtime/janitor.ts';
+import { createRunFolder } from '../runtime/run-folder.ts';
 import type { AccelChoice } from '../runtime/types.ts';
 import type { Context } from './context.ts';
 
 export interface LocalActivityOptions {
-  /** `hash:sha3:…` of a server's image, or `file:` of a local one; see {@link localImage}. */
-  taskPackage: string;
+  /** `hash:sha3:…` of a server's image, or `file:` of a local one; see {@link localImage}. None: `env` says more. */
+  taskPackage?: string;
   memoryMiB: number;
   cpus: number;
   /** Bytes. */
@@ -22,6 +25,8 @@ export interface LocalActivityOptions {
   cacheFolder?: string;
   /** What starts the supervisor; default this program. */
   program?: readonly [string, ...string[]];
+  /** More environment of the supervisor, which may name `folder`: private, and removed with the activity. */
+  environment?(folder: string): Record<string, string>;
   signal: AbortSignal;
 }
 
@@ -44,8 +49,6 @@ const REQUESTOR = `0x${'0'.repeat(39)}2`;
 const MIB_PER_GIB = 1024;
 const BYTES_PER_GIB = 1024 ** 3;
 
-let started = 0;
-
 /** A task package that is a file of this host. Supervisors take it from {@link startLocalActivity} only. */
 export function localImage(path: string): string {
   return pathToFileURL(resolve(path)).href;
@@ -53,51 +56,64 @@ export function localImage(path: string): string {
 
 /** Resolves when the activity is Initialized. Rejects with nothing left but the supervisor's log, where there is one. */
 export async function startLocalActivity(
-  context: Context,
+  context: Pick<Context, 'env' | 'log'>,
   options: LocalActivityOptions,
 ): Promise<LocalActivity> {
   const { env, log } = context;
-  const base = runBase(env);
-  ensurePrivate(base);
-  const path = join(base, `node-${process.pid}-${++started}.sock`);
-  const node = await LocalNode.start({ address: { kind: 'unix', path }, logger: log });
-  const place = placeFor(options, env);
+  const native = loadNative();
+  const folder = createRunFolder(runBase(env), native);
+  const place = placeFor(options, env, native, log);
+  const remove = () => {
+    folder.remove();
+    place.remove();
+  };
+  let node: LocalNode | undefined;
   try {
+    node = await LocalNode.start({
+      address: { kind: 'unix', path: join(folder.path, 'gsb.sock') },
+      logger: log,
+    });
     const host = new ActivityHost({
       program: options.program ?? ownProgram(),
       extraArgs: ['--cap-handoff', '--accel', options.accel],
       service: node.service,
       gsbUrl: node.url,
-      folder: place.folder,
+      folder: place.path,
       cacheFolder: options.cacheFolder ?? join(cacheFolder(env), 'images'),
       // The image's path comes from this command line, not from a requestor.
-      env: { ...env, YA_VM_LOCAL_IMAGES: '1' },
+      env: { ...env, YA_VM_LOCAL_IMAGES: '1', ...options.environment?.(folder.path) },
       logger: log,
     });
     const activity = await host.start({ agreement: termsFor(options, node), signal: options.signal });
+    const started = { node, activity };
     return {
-      node,
-      activity,
+      ...started,
       async close() {
-        await activity.stop();
-        await node.close();
-        place.remove();
+        await started.activity.stop();
+        await started.node.close();
+        remove();
       },
     };
   } catch (error) {
-    await node.close();
+    await node?.close();
     // Else the log in it says why, and the error where it is.
-    if (options.signal.aborted) place.remove();
+    if (options.signal.aborted) remove();
+    else folder.remove();
     throw error;
   }
 }
 
-function placeFor({ folder }: LocalActivityOptions, env: Context['env']): { folder: string; remove(): void } {
-  if (folder !== undefined) return { folder: resolve(folder), remove() {} };
-  const parent = cacheFolder(env);
-  mkdirSync(parent, { recursive: true });
-  const made = mkdtempSync(join(parent, 'activity-'));
-  return { folder: made, remove: () => rmSync(made, { recursive: true, force: true }) };
+/** Where the work folder lies: as asked, or in a folder that goes with us; those of killed ones are removed first. */
+function placeFor(
+  { folder }: LocalActivityOptions,
+  env: Context['env'],
+  native: Native,
+  log: Logger,
+): { path: string; remove(): void } {
+  if (folder !== undefined) return { path: resolve(folder), remove() {} };
+  const base = join(cacheFolder(env), 'activities');
+  cleanUp(base, native, log);
+  return createRunFolder(base, native);
 }
 
 function termsFor(options: LocalActivityOptions, node: LocalNode): AgreementTerms {

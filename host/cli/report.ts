@@ -25,6 +25,8 @@ export interface RunReport {
     /** Bytes. */
     memoryPeak: number;
   } | null;
+  /** Last usage vector of the activity, by counter; null: there was none. */
+  usage: Record<string, number> | null;
   /** `--timeout` passed, and the command was killed. */
   timedOut: boolean;
   error: { code: string; message: string } | null;

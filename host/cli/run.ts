@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import { formatDuration, parseDuration } from '../lib/duration.ts';
 import { formatSize } from '../lib/size.ts';
 import type { CommandResult } from '../runtime/types.ts';
-import { note, phasesFor, type StartVm, vmSpecOf, withVm } from './boot.ts';
+import { note, phasesFor, type StartedVm, type StartVm, vmSpecOf, withVm } from './boot.ts';
 import type { Act } from './commands.ts';
 import { type Context, writeAll } from './context.ts';
 import { printError } from './error-line.ts';
@@ -16,7 +16,7 @@ import { planCommand } from './plan.ts';
 import { type RunReport, reportError, reportResult, writeReport } from './report.ts';
 import { runSession, type SessionEnd } from './session.ts';
 import { windowSize } from './terminal.ts';
-import { startVm } from './vm.ts';
+import { startActivity } from './vm.ts';
 import { addVmOptions, readVmOptions, titleOf, type VmOptions } from './vm-options.ts';
 
 const HELP = `
@@ -53,6 +53,7 @@ export function define(command: Command, act: Act): void {
       forOption('--timeout', parseDuration),
     )
     .option('--json', 'write a report of the run as the last line of standard error')
+    .option('--usage', 'say what the activity has used, as a provider would count it')
     .option('--report <file>', 'write that report to a file');
   addVmOptions(command);
   command.addHelpText('after', HELP);
@@ -64,6 +65,7 @@ interface RunOptions extends VmOptions {
   tty: boolean;
   entrypoint?: string;
   timeout?: number;
+  usage: boolean;
   json: boolean;
   report?: string;
 }
@@ -73,7 +75,7 @@ export async function run(
   context: Context,
   given: Record<string, unknown>,
   words: readonly string[],
-  start: StartVm = startVm,
+  start: StartVm = startActivity,
 ): Promise<number> {
   const options = await readOptions(context, given);
   const report: RunReport = {
@@ -82,6 +84,7 @@ export async function run(
     command: [...words],
     phases: [],
     result: null,
+    usage: null,
     timedOut: false,
     error: null,
   };
@@ -102,7 +105,7 @@ export async function run(
 }
 
 async function readOptions(context: Context, given: Record<string, unknown>): Promise<RunOptions> {
-  const { stdin, tty, entrypoint, timeout, json, report } = given as Partial<RunOptions>;
+  const { stdin, tty, entrypoint, timeout, usage, json, report } = given as Partial<RunOptions>;
   if (tty && !(context.stdin.isTTY && context.stdout.isTTY)) {
     throw usageError(
       '-t needs a terminal, and standard input or output is none',
@@ -115,6 +118,7 @@ async function readOptions(context: Context, given: Record<string, unknown>): Pr
     tty: tty === true,
     entrypoint,
     timeout,
+    usage: usage === true,
     json: json === true,
     report,
   };
@@ -143,13 +147,15 @@ async function bootAndRun(
   const phases = phasesFor(context, options);
   report.phases = phases.done;
   const spec = vmSpecOf(options, images.layers, titleOf(options, command.argv));
-  return await withVm({
+  let activity: StartedVm | null = null;
+  const exitCode = await withVm({
     context,
     spec,
     phases,
     signal: interrupts.signal,
     start,
     async use(vm) {
+      activity = vm;
       const { memoryMiB, cpus } = options;
       report.vm = { id: vm.id, accel: vm.accel, memoryMiB, cpus, images: images.layers };
       const running = await vm.run(command);
@@ -164,6 +170,22 @@ async function bootAndRun(
       return await conclude(context, options, { end, phases, report });
     },
   });
+  await tellUsage(context, options, { vm: activity, report });
+  return exitCode;
+}
+
+/** Known only when the activity is over. */
+async function tellUsage(
+  context: Context,
+  options: RunOptions,
+  { vm, report }: { vm: StartedVm | null; report: RunReport },
+): Promise<void> {
+  if (!vm?.usage) return;
+  report.usage = Object.fromEntries(vm.usage);
+  const values = vm.usage.map(
+    ([name, value]) => `${name.replace('golem.usage.', '')} ${Number(value.toFixed(3))}`,
+  );
+  if (options.usage) await note(context, `usage ${values.join(' · ')}`);
 }
 
 /** Tells how it ended. @returns the exit code. */

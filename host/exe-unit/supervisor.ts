@@ -14,6 +14,7 @@ import { FolderGauge } from '../usage/allocated.ts';
 import { Activity } from './activity.ts';
 import { withDotEnv } from './environment.ts';
 import { addressOf, type HandlerParts, handlersFor } from './handlers.ts';
+import { LOCAL_FOLDER, LocalExchange } from './local.ts';
 import { type ExeUnitLog, openLog } from './log.ts';
 import { Meter, UsageLimitError } from './meter.ts';
 import type { ExeUnitOptions } from './options.ts';
@@ -111,6 +112,8 @@ async function supervise({ options, host, log, ending, task, started }: Parts): 
   if (task.script) activity.exec(randomBytes(16).toString('hex'), task.script);
 
   const why = await ending.reason;
+  // What the VM takes right now may be its peak.
+  meter.finalValues();
   const inTime = await endInTime(
     endActivity(why, {
       activity,
@@ -128,6 +131,7 @@ async function supervise({ options, host, log, ending, task, started }: Parts): 
 
 /** The VM of the agreement. Nothing of it is loaded yet. */
 function vmRuntime(id: string, { options, host, log, task }: Omit<Parts, 'ending' | 'started'>): VmRuntime {
+  const localFolder = host.env[LOCAL_FOLDER];
   return new VmRuntime({
     taskPackage: task.taskPackage,
     limits: task.agreement.limits,
@@ -138,6 +142,7 @@ function vmRuntime(id: string, { options, host, log, task }: Omit<Parts, 'ending
     env: host.env,
     logger: log.logger,
     hide: (values) => log.redactor.add(values),
+    local: localFolder === undefined ? undefined : new LocalExchange(localFolder),
   });
 }
 

@@ -4,16 +4,20 @@
  */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { CommandHost } from '../attach/port.ts';
 import type { AttachServer } from '../attach/server.ts';
 import { sleep } from '../lib/deadline.ts';
+import { deferred } from '../lib/deferred.ts';
 import { isYavmError, toError, YavmError } from '../lib/errors.ts';
 import type { Logger } from '../lib/logger.ts';
 import { assetsFolder } from '../lib/paths.ts';
+import type { Command } from '../runtime/command.ts';
 import type { StartOptions } from '../runtime/start-vm.ts';
 import type { AccelChoice, BootAssets, CommandSpec, Phase, VmSpec } from '../runtime/types.ts';
 import type { Vm, VmEnd } from '../runtime/vm.ts';
 import { readProcessUsage } from '../usage/process.ts';
 import { type Deployment, planEntrypoint, planRun, planVm } from './deployment.ts';
+import { LOCAL_TOKEN, type LocalExchange, type LocalStartLine } from './local.ts';
 import type {
   ActivityRuntime,
   CommandOf,
@@ -38,6 +42,8 @@ export interface VmRuntimeOptions {
   title: string;
   env: Environment;
   logger: Logger;
+  /** An activity of `ya-vm run`: the machine and the command are described there. */
+  local?: LocalExchange;
   /** Told values that must not be logged. */
   hide(values: string[]): void;
   /** Replaced by tests. */
@@ -56,8 +62,9 @@ export interface Effects {
 
 /** The name of the socket in the run folder, for `ya-vm shell`. */
 const ATTACH_SOCKET = 'attach.sock';
-/** For the guest to end its processes, write out and power off, beyond the grace of its processes, milliseconds. */
-const POWER_OFF = 1200;
+/** Parts of a stop's time: for the processes between TERM and KILL, and until the whole machine is killed. */
+const PROCESSES_SHARE = 0.4;
+const ORDERLY_SHARE = 0.8;
 /** For a killed QEMU to be gone, and for a killed command to end. */
 const KILLED = 1000;
 const MAX_MANIFEST = 1024 * 1024;
@@ -70,9 +77,13 @@ export class VmRuntime implements ActivityRuntime {
   #attach: AttachServer | null = null;
   /** Gives up what is under way when the runtime is stopped. */
   #life = new AbortController();
+  /** The command of `ya-vm run`, for who takes its stdin and terminal; undefined: it did not start. */
+  readonly #adoptable = deferred<Command | undefined>();
   /** CPU seconds of machines that have ended; and of the others, as last seen. It is a sum that never falls. */
   #ended = 0;
   readonly #machines = new Map<Vm, number>();
+  /** Bytes. */
+  #memoryPeak = 0;
 
   constructor(options: VmRuntimeOptions) {
     this.#options = options;
@@ -86,7 +97,12 @@ export class VmRuntime implements ActivityRuntime {
     progress: (report: ProgressReport) => void,
     signal: AbortSignal,
   ): Promise<void> {
-    const { taskPackage, cacheFolder, env, logger, hide } = this.#options;
+    const { taskPackage, cacheFolder, env, logger, hide, local } = this.#options;
+    if (local) {
+      // `run` has checked its images itself.
+      this.#deployment = { image: null, config: null, command };
+      return;
+    }
     const until = AbortSignal.any([signal, this.#life.signal]);
     hide(Object.values(command.env));
     if (command.networks.length > 0) {
@@ -117,53 +133,75 @@ export class VmRuntime implements ActivityRuntime {
   }
 
   async start(command: CommandOf<'start'>, output: OutputSinks, signal: AbortSignal): Promise<void> {
-    const { env, logger } = this.#options;
+    const { env, logger, local } = this.#options;
     const deployment = this.#needDeployment();
+    const tell = async (line: LocalStartLine) => {
+      if (local) await output.stdout?.(Buffer.from(`${JSON.stringify(line)}\n`));
+    };
     const entrypoint = command.args.includes('start-entrypoint') ? planEntrypoint(deployment) : null;
     const until = AbortSignal.any([signal, this.#life.signal]);
     const phases: Phase[] = [];
     const onPhase = (phase: Phase) => {
       phases.push(phase);
       logger.debug({ phase: phase.name, milliseconds: phase.milliseconds }, 'boot');
+      void tell({ phase });
     };
-    const vm = await this.#effects.startVm(this.#plan(deployment), { logger, env, signal: until, onPhase });
+    const vm = await this.#effects
+      .startVm(this.#plan(deployment), {
+        ...{ logger, env, signal: until, onPhase },
+        onVm: (vm) => this.#count(vm),
+      })
+      .catch((error) => {
+        local?.putError(error);
+        throw error;
+      });
     // Stopped while it was coming up.
     if (until.aborted) {
       await vm.kill();
       throw until.reason;
     }
     this.#vm = vm;
-    this.#machines.set(vm, 0);
-    void vm.ended.then((end) => this.#vmEnded(vm, end));
     const milliseconds = phases.reduce((sum, phase) => sum + phase.milliseconds, 0);
     logger.info({ vm: vm.id, accel: vm.accel, milliseconds }, 'the VM is up');
     await this.#openAttach(vm);
+    await tell({ vm: { id: vm.id, folder: vm.folder, accel: vm.accel } });
     if (entrypoint !== null) await this.#startEntrypoint(vm, entrypoint, output);
   }
 
   async run(command: CommandOf<'run'>, output: OutputSinks, signal: AbortSignal): Promise<RunEnd> {
+    const { local } = this.#options;
+    const planned = local ? local.command() : planRun(this.#needDeployment(), command);
     const spec: CommandSpec = {
-      ...planRun(this.#needDeployment(), command),
+      ...planned,
       stdout: output.stdout ? 'pipe' : 'discard',
       stderr: output.stderr ? 'pipe' : 'discard',
     };
-    const running = await this.#needVm().run(spec, {
-      stdout: output.stdout ?? undefined,
-      stderr: output.stderr ?? undefined,
-      signal,
-    });
-    // The signal kills it; its end is waited for, unless the guest does not tell it.
-    const { exitCode, outOfMemory, complete } = await Promise.race([running.result, afterAbort(signal)]);
-    signal.throwIfAborted();
-    return { exitCode, outOfMemory, complete };
+    try {
+      const running = await this.#needVm().run(spec, {
+        stdout: output.stdout ?? undefined,
+        stderr: output.stderr ?? undefined,
+        signal,
+      });
+      if (local) this.#adoptable.resolve(running);
+      // The signal kills it; its end is waited for, unless the guest does not tell it.
+      const result = await Promise.race([running.result, afterAbort(signal)]);
+      signal.throwIfAborted();
+      local?.putResult(result);
+      const { exitCode, outOfMemory, complete } = result;
+      return { exitCode, outOfMemory, complete };
+    } catch (error) {
+      local?.putError(error);
+      this.#adoptable.resolve(undefined);
+      throw error;
+    }
   }
 
   transfer(): Promise<void> {
     return Promise.reject(new YavmError('YAVM_E_UNSUPPORTED', 'transfers are not supported yet'));
   }
 
-  /** Ends the VM and what is on the way to one, and forgets the deployment. */
-  async stop(grace: number): Promise<void> {
+  /** Ends the VM and what is on the way to one, all within `milliseconds`, and forgets the deployment. */
+  async stop(milliseconds: number): Promise<void> {
     this.#life.abort(new YavmError('YAVM_E_VM_STOPPED', 'the activity was stopped'));
     this.#life = new AbortController();
     this.#deployment = null;
@@ -173,16 +211,24 @@ export class VmRuntime implements ActivityRuntime {
     this.#attach = null;
     await attach?.close();
     if (vm === null) return;
-    if (grace > 0) {
+    // The last look at its memory.
+    this.usage();
+    if (milliseconds > 0) {
       const patience = new AbortController();
-      const late = sleep(grace + POWER_OFF, patience.signal).catch(() => {});
-      await Promise.race([vm.stop({ grace }), late]);
+      const late = sleep(milliseconds * ORDERLY_SHARE, patience.signal).catch(() => {});
+      await Promise.race([vm.stop({ grace: Math.floor(milliseconds * PROCESSES_SHARE) }), late]);
       patience.abort();
     }
     await Promise.race([vm.kill(), sleep(KILLED)]);
   }
 
   // ---------------------------------------------------------------- usage
+
+  /** From now on the machine is counted, its boot included. */
+  #count(vm: Vm): void {
+    this.#machines.set(vm, 0);
+    void vm.ended.then((end) => this.#vmEnded(vm, end));
+  }
 
   /** Of all machines so far, one that is just being stopped included. */
   usage(): RuntimeUsage & { memoryPeak: number } {
@@ -203,6 +249,7 @@ export class VmRuntime implements ActivityRuntime {
       usage.memoryPeak += reading?.memoryPeak ?? 0;
       usage.storage += vm.diskAllocated;
     }
+    this.#memoryPeak = usage.memoryPeak = Math.max(this.#memoryPeak, usage.memoryPeak);
     return usage;
   }
 
@@ -226,7 +273,8 @@ export class VmRuntime implements ActivityRuntime {
   }
 
   #plan(deployment: Deployment): VmSpec {
-    const { limits, accel, diskFolder, title } = this.#options;
+    const { limits, accel, diskFolder, title, local } = this.#options;
+    if (local) return local.vm();
     return planVm({ deployment, limits, assets: this.#assets, accel, diskFolder, title });
   }
 
@@ -258,10 +306,24 @@ export class VmRuntime implements ActivityRuntime {
   async #openAttach(vm: Vm): Promise<void> {
     const { logger } = this.#options;
     try {
-      this.#attach = await this.#effects.serveAttach(vm, join(vm.folder, ATTACH_SOCKET), logger);
+      this.#attach = await this.#effects.serveAttach(
+        this.#hostOf(vm),
+        join(vm.folder, ATTACH_SOCKET),
+        logger,
+      );
     } catch (error) {
       logger.warn({ err: toError(error) }, 'ya-vm shell cannot reach this VM');
     }
+  }
+
+  #hostOf(vm: Vm): CommandHost {
+    return {
+      run: (spec) => vm.run(spec),
+      stats: () => vm.stats(),
+      readFiles: (path, sink, options) => vm.readFiles(path, sink, options),
+      writeFiles: (path, source, options) => vm.writeFiles(path, source, options),
+      runningAs: (token) => (token === LOCAL_TOKEN ? this.#adoptable.promise : undefined),
+    };
   }
 
   /** The image's own command goes on beside those of the script; nobody collects its output. */

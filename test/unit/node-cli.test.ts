@@ -147,14 +147,11 @@ t.test('exec-script: a supervisor that dies under its script', async (t) => {
   const context = contextIn(folder);
   const file = join(folder, 'script.json');
   writeFileSync(file, script(run('hang', ['up'])));
-  const start = async (context: Pick<Context, 'env' | 'log'>, options: LocalActivityOptions) => {
-    const made = await startLocalActivity(context, { ...options, program: PROGRAM });
-    void said(testContextOf(context), 'stdout | up').then(() =>
-      process.kill(made.activity.pid as number, 'SIGKILL'),
-    );
+  const start: typeof startLocalActivity = async (given, options) => {
+    const made = await startLocalActivity(given, { ...options, program: PROGRAM });
+    void said(context, 'stdout | up').then(() => process.kill(made.activity.pid as number, 'SIGKILL'));
     return made;
   };
-  const testContextOf = (_context: Context) => context;
   await t.rejects(execScript(context, {}, file, start), {
     code: 'YAVM_E_ACTIVITY_LOST',
     message: 'the supervisor has ended by SIGKILL',

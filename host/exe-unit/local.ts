@@ -1,0 +1,139 @@
+/**
+ * What `ya-vm run` adds to an activity of its own: a machine and a command that neither an agreement nor a script has
+ * words for (a root disk to keep, a user, a terminal), and how exactly the command ended. Both sides share a private
+ * folder, named by {@link LOCAL_FOLDER} in the supervisor's environment, which no provider sets.
+ */
+import { readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Flex } from '../gsb/types.ts';
+import { type ErrorCode, toError, YavmError } from '../lib/errors.ts';
+import type { CommandResult, CommandSpec, Phase, VmSpec } from '../runtime/types.ts';
+
+/** Environment variable with the folder's path. */
+export const LOCAL_FOLDER = 'YA_VM_LOCAL';
+/** By this name the command is adopted on attach.sock, for its stdin and terminal. */
+export const LOCAL_TOKEN = 'command';
+
+/** What the `start` command prints in such an activity, one JSON text a line. */
+export type LocalStartLine = { phase: Phase } | { vm: { id: string; folder: string; accel: 'kvm' | 'tcg' } };
+
+/** An error as it crosses the folder, with what made it happen. */
+export interface LocalError {
+  code?: string;
+  message: string;
+  hint?: string;
+  errno?: string;
+  syscall?: string;
+  cause?: LocalError;
+}
+
+/** How the command ended, or why it did not start. */
+export type LocalEnd = { result: CommandResult } | { error: LocalError };
+
+const FILES = { vm: 'machine.json', command: 'command.json', end: 'end.json' } as const;
+const MAX_FILE = 4 * 1024 * 1024;
+
+export class LocalExchange {
+  readonly #folder: string;
+
+  /** `folder` is this user's alone. */
+  constructor(folder: string) {
+    this.#folder = folder;
+  }
+
+  // ---------------------------------------------------------------- the side of `run`
+
+  putVm(spec: VmSpec): void {
+    this.#put(FILES.vm, spec);
+  }
+
+  putCommand(spec: CommandSpec): void {
+    this.#put(FILES.command, spec);
+  }
+
+  /** To be read when the command's end was announced. @throws {YavmError} YAVM_E_LOCAL */
+  end(): LocalEnd {
+    return this.#get<LocalEnd>(FILES.end, (value) => isMap(value.result) || isMap(value.error));
+  }
+
+  // ---------------------------------------------------------------- the supervisor's side
+
+  /** @throws {YavmError} YAVM_E_LOCAL */
+  vm(): VmSpec {
+    return this.#get<VmSpec>(FILES.vm, (value) => Array.isArray(value.layers) && isMap(value.assets));
+  }
+
+  /** @throws {YavmError} YAVM_E_LOCAL */
+  command(): CommandSpec {
+    return this.#get<CommandSpec>(FILES.command, (value) => Array.isArray(value.argv));
+  }
+
+  putResult(result: CommandResult): void {
+    this.#put(FILES.end, { result } satisfies LocalEnd);
+  }
+
+  putError(thrown: unknown): void {
+    this.#put(FILES.end, { error: localError(thrown) } satisfies LocalEnd);
+  }
+
+  // ---------------------------------------------------------------- files
+
+  /** Whole or not at all: the other side may be reading. */
+  #put(name: string, value: unknown): void {
+    const path = join(this.#folder, name);
+    writeFileSync(`${path}.new`, JSON.stringify(value), { mode: 0o600 });
+    renameSync(`${path}.new`, path);
+  }
+
+  #get<T>(name: string, check: (value: Record<string, unknown>) => boolean): T {
+    const path = join(this.#folder, name);
+    try {
+      const text = readFileSync(path, 'utf8');
+      const value: unknown = text.length > MAX_FILE ? null : JSON.parse(text);
+      if (!isMap(value) || !check(value)) throw new Error('not what is expected there');
+      return value as T;
+    } catch (cause) {
+      throw new YavmError('YAVM_E_LOCAL', `${path}: cannot be used`, {
+        cause,
+        hint: `$${LOCAL_FOLDER} is for 'ya-vm run' alone.`,
+      });
+    }
+  }
+}
+
+/** Causes that are kept. */
+const MAX_CAUSES = 8;
+
+function localError(thrown: unknown, depth: number = 0): LocalError {
+  const { message, ...rest } = toError(thrown);
+  const { code, hint, errno, syscall, cause } = {
+    ...rest,
+    cause: toError(thrown).cause,
+  } as Partial<LocalError>;
+  const error: LocalError = { code, message, hint, errno, syscall };
+  if (cause !== undefined && depth < MAX_CAUSES) error.cause = localError(cause, depth + 1);
+  return error;
+}
+
+/** The error that it was, as far as its readers look at it. */
+export function thrownError({ code, message, hint, errno, syscall, cause }: LocalError): Error {
+  const made = cause === undefined ? undefined : thrownError(cause);
+  const error = code?.startsWith('YAVM_E_')
+    ? new YavmError(code as ErrorCode, message, { hint, cause: made })
+    : Object.assign(new Error(message, { cause: made }), { code });
+  return Object.assign(error, { errno, syscall });
+}
+
+function isMap(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+/** Script of such an activity's start. */
+export const LOCAL_DEPLOYMENT: readonly Flex[] = [{ deploy: {} }, { start: { args: [] } }];
+
+/** The command as a script has it; user, environment and the rest are in the folder. All output, as bytes. */
+export function localRun(argv: readonly string[]): Flex[] {
+  const everything = { stream: { format: 'bin' } };
+  const [entry_point = '', ...args] = argv;
+  return [{ run: { entry_point, args, capture: { stdout: everything, stderr: everything } } }];
+}
