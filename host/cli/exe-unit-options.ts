@@ -1,12 +1,14 @@
 /** The options that upstream's exe-unit takes, for the commands that stand in for it (the spec's exe-unit.md, 3.1). */
 import type { Command } from 'commander';
-import { collect } from './options.ts';
+
+/** Collects the values of a repeatable option. Not options.ts's: that brings half of the runtime into every start. */
+const collect = (value: string, previous: string[] = []): string[] => [...previous, value];
 
 /** Of every command of the exe-unit, before or after its name. */
 export function addSupervisorOptions(command: Command): void {
   command
     .option('-b, --binary <path>', 'accepted and not executed: ya-vm is its own runtime')
-    .option('-r, --runtime-arg <word>', 'accepted: an argument for another runtime', collect(String))
+    .option('-r, --runtime-arg <word>', 'accepted: an argument for another runtime', collect)
     .option('--cap-handoff', "leave limits to the VM's size, instead of watching them")
     .option('--runtime-managed-hardware', 'the same')
     .option('--runtime-managed-image', 'accepted: ya-vm fetches images itself')

@@ -31,6 +31,7 @@ export class Reporter {
   readonly #forget: () => void;
   #state: StatePair | null = null;
   #lost = false;
+  #silent = false;
   #failures = 0;
   #deadline = DEADLINE;
 
@@ -47,6 +48,11 @@ export class Reporter {
     this.#deadline = milliseconds;
   }
 
+  /** Nothing is reported any more: the activity is another process's. */
+  silence(): void {
+    this.#silent = true;
+  }
+
   /** Ends what follows the bus. */
   close(): void {
     this.#forget();
@@ -56,7 +62,7 @@ export class Reporter {
   async state(pair: StatePair, about: { reason?: string; errorMessage?: string } = {}): Promise<void> {
     this.#state = pair;
     // The node is told when it is back: a command does not wait for that.
-    if (this.#lost) return;
+    if (this.#lost || this.#silent) return;
     const state: FlexMap = { state: [...pair], reason: about.reason, errorMessage: about.errorMessage };
     try {
       await this.#call('SetActivityState', { state, timeout: null, credentials: null });
@@ -71,7 +77,7 @@ export class Reporter {
 
   /** Reports the usage; resolves when the node has it, or when that failed. Never rejects. */
   async usage(): Promise<void> {
-    if (this.#lost) return;
+    if (this.#lost || this.#silent) return;
     const values = this.#options.usage();
     if (values === null) return;
     const usage: FlexMap = {

@@ -13,12 +13,19 @@ import type { Activity, ShutdownCounts } from './activity.ts';
 export class Ending {
   readonly #asked = deferred<string>();
   #why: string | null = null;
+  #foreign = false;
 
-  /** Ends the activity because of `why`. */
-  ask(why: string): void {
+  /** Ends the activity because of `why`. `foreign`: it is another process's activity, which goes on. */
+  ask(why: string, { foreign = false } = {}): void {
     if (this.#why !== null) return;
     this.#why = why;
+    this.#foreign = foreign;
     this.#asked.resolve(why);
+  }
+
+  /** Whether the node is not to be told of the end. */
+  get foreign(): boolean {
+    return this.#foreign;
   }
 
   get asked(): boolean {

@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { connectGsb } from '../gsb/connection.ts';
 import { type Gsb, parseGsbUrl, RpcError } from '../gsb/index.ts';
 import { deferred } from '../lib/deferred.ts';
-import { describeError, toError } from '../lib/errors.ts';
+import { describeError, isYavmError, toError } from '../lib/errors.ts';
 import type { Logger } from '../lib/logger.ts';
 import { FolderGauge } from '../usage/allocated.ts';
 import { Activity } from './activity.ts';
@@ -22,7 +22,7 @@ import { Reporter } from './reporter.ts';
 import { Ending, endActivity, endInTime, watchProcess } from './shutdown.ts';
 import { readTask, type Task } from './task.ts';
 import { everySecond } from './ticks.ts';
-import type { ActivityRuntime } from './types.ts';
+import type { ActivityRuntime, ScriptCommand } from './types.ts';
 import { VmRuntime } from './vm-runtime.ts';
 
 type Environment = Readonly<Record<string, string | undefined>>;
@@ -106,12 +106,14 @@ async function supervise({ options, host, log, ending, task, started }: Parts): 
   gsb?.onState((state, error) => {
     if (state === 'closed') ending.ask(lostBus(reportUrl, error));
   });
-  await initialized;
+  // A node that does not answer must not keep a signal waiting.
+  await Promise.race([initialized, ending.reason]);
   started();
   logger.info({ agreement: task.agreement.id, vector: task.agreement.usageVector }, 'initialized');
-  if (task.script) activity.exec(randomBytes(16).toString('hex'), task.script);
+  if (task.script) runScript(activity, task.script, ending);
 
   const why = await ending.reason;
+  if (ending.foreign) reporter?.silence();
   // What the VM takes right now may be its peak.
   meter.finalValues();
   const inTime = await endInTime(
@@ -125,8 +127,25 @@ async function supervise({ options, host, log, ending, task, started }: Parts): 
   );
   stopTicks();
   if (!inTime) logger.error('the end took too long; what is left ends with this process');
-  rmSync(own, { recursive: true, force: true });
+  removeFolder(own, logger);
   logger.info({ used: meter.current() }, 'the activity has ended');
+}
+
+/** The script of from-file, as one batch with an id as requestors make them. One that is not allowed ends the activity. */
+function runScript(activity: Activity, script: readonly ScriptCommand[], ending: Ending): void {
+  try {
+    activity.exec(randomBytes(16).toString('hex'), script);
+  } catch (error) {
+    ending.ask(describeError(error));
+  }
+}
+
+function removeFolder(folder: string, logger: Logger): void {
+  try {
+    rmSync(folder, { recursive: true, force: true });
+  } catch (error) {
+    logger.warn({ err: toError(error), folder }, 'not everything could be removed');
+  }
 }
 
 /** The VM of the agreement. Nothing of it is loaded yet. */
@@ -211,7 +230,8 @@ function bindAll(gsb: Gsb, { id, ending, ...parts }: BindParts): void {
   for (const [message, binding] of Object.entries(handlersFor({ ...parts, activityId: id }))) {
     gsb.bind(`${addressOf(id)}/${message}`, binding).catch((error) => {
       // At the end the bus is left, and with it every name that was still waited for.
-      if (!ending.asked) ending.ask(describeError(error));
+      if (!ending.asked)
+        ending.ask(describeError(error), { foreign: isYavmError(error, 'YAVM_E_GSB_TAKEN') });
     });
   }
 }

@@ -2,17 +2,15 @@
  * The activity's runtime: a VM of this process. What boots one is imported when it is needed: an activity that has just
  * been made reports Initialized before any of it is in memory.
  */
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { CommandHost } from '../attach/port.ts';
 import type { AttachServer } from '../attach/server.ts';
 import { sleep } from '../lib/deadline.ts';
 import { deferred } from '../lib/deferred.ts';
-import { isYavmError, toError, YavmError } from '../lib/errors.ts';
+import { toError, YavmError } from '../lib/errors.ts';
 import type { Logger } from '../lib/logger.ts';
 import { assetsFolder } from '../lib/paths.ts';
 import type { Command } from '../runtime/command.ts';
-import type { StartOptions } from '../runtime/start-vm.ts';
 import type { AccelChoice, BootAssets, CommandSpec, Phase, VmSpec } from '../runtime/types.ts';
 import type { Vm, VmEnd } from '../runtime/vm.ts';
 import { readProcessUsage } from '../usage/process.ts';
@@ -26,6 +24,7 @@ import type {
   RunEnd,
   RuntimeUsage,
 } from './types.ts';
+import { defaultEffects, type Effects, readCompressors } from './vm-effects.ts';
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -50,16 +49,6 @@ export interface VmRuntimeOptions {
   effects?: Partial<Effects>;
 }
 
-/** What touches the world. */
-export interface Effects {
-  startVm(spec: VmSpec, options: StartOptions): Promise<Vm>;
-  fetchImage: typeof import('../transfer/image.ts')['fetchImage'];
-  verifyImage: typeof import('../image/verify.ts')['verifyImage'];
-  /** Why KVM does not work here; null when it does. */
-  kvmObstacle(assets: BootAssets, signal: AbortSignal): Promise<string | null>;
-  serveAttach: typeof import('../attach/server.ts')['serveAttach'];
-}
-
 /** The name of the socket in the run folder, for `ya-vm shell`. */
 const ATTACH_SOCKET = 'attach.sock';
 /** Parts of a stop's time: for the processes between TERM and KILL, and until the whole machine is killed. */
@@ -67,7 +56,6 @@ const PROCESSES_SHARE = 0.4;
 const ORDERLY_SHARE = 0.8;
 /** For a killed QEMU to be gone, and for a killed command to end. */
 const KILLED = 1000;
-const MAX_MANIFEST = 1024 * 1024;
 
 export class VmRuntime implements ActivityRuntime {
   readonly #options: VmRuntimeOptions;
@@ -347,46 +335,4 @@ function afterAbort(signal: AbortSignal): Promise<never> {
     if (signal.aborted) onAbort();
     else signal.addEventListener('abort', onAbort, { once: true });
   });
-}
-
-/** The squashfs compressions that the kernel can read, from the manifest of kernel and initramfs; undefined: not known. */
-async function readCompressors(manifest: string): Promise<string[] | undefined> {
-  try {
-    const text = await readFile(manifest, 'utf8');
-    if (text.length > MAX_MANIFEST) return undefined;
-    const { kernel } = JSON.parse(text) as { kernel?: { squashfs?: unknown } };
-    const list = kernel?.squashfs;
-    return Array.isArray(list) && list.every((each) => typeof each === 'string') ? list : undefined;
-  } catch (cause) {
-    throw new YavmError('YAVM_E_ASSETS', `${manifest}: the manifest of kernel and initramfs cannot be read`, {
-      cause,
-      hint: 'Build them: make build.',
-    });
-  }
-}
-
-function defaultEffects({ env, logger }: VmRuntimeOptions): Effects {
-  return {
-    async startVm(spec, options) {
-      const { startVm } = await import('../runtime/start-vm.ts');
-      try {
-        return await startVm(spec, options);
-      } catch (error) {
-        if (!isYavmError(error, 'YAVM_E_KVM')) throw error;
-        throw new YavmError('YAVM_E_NO_KVM', 'this provider cannot run VMs', { cause: error });
-      }
-    },
-    async fetchImage(options) {
-      return (await import('../transfer/image.ts')).fetchImage(options);
-    },
-    async verifyImage(path, options) {
-      return (await import('../image/verify.ts')).verifyImage(path, options);
-    },
-    async kvmObstacle(assets, signal) {
-      return (await import('./kvm.ts')).kvmObstacle({ assets, env, logger, signal });
-    },
-    async serveAttach(host, path, log) {
-      return (await import('../attach/server.ts')).serveAttach(host, path, log);
-    },
-  };
 }
