@@ -26,7 +26,8 @@ export async function openImages(paths: readonly string[], assets: BootAssets): 
   };
 }
 
-async function readManifest(path: string): Promise<ReturnType<typeof parseManifest>> {
+/** Of kernel and initramfs. @throws {YavmError} YAVM_E_ASSETS */
+export async function readManifest(path: string): Promise<ReturnType<typeof parseManifest>> {
   let text: string;
   try {
     text = await readFile(path, 'utf8');

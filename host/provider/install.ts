@@ -55,41 +55,40 @@ interface InstallRecord {
 
 /** @throws {YavmError} YAVM_E_DESCRIPTOR_TAKEN, YAVM_E_DESCRIPTOR */
 export function install({ place, version, supervisor, replace }: InstallOptions): InstallResult {
-  const others = rivals(place);
-  const [first] = others;
-  if (first && !replace) {
-    throw new YavmError(
-      'YAVM_E_DESCRIPTOR_TAKEN',
-      `${first.path} describes a runtime '${RUNTIME_NAME}' already`,
-      {
-        hint: 'To put it aside (uninstall brings it back): ya-vm provider install --replace',
-      },
-    );
-  }
-  const mixed = others.find(({ descriptors }) => descriptors.some(({ name }) => name !== RUNTIME_NAME));
-  if (mixed) {
-    throw new YavmError(
-      'YAVM_E_DESCRIPTOR_TAKEN',
-      `${mixed.path} describes other runtimes too: it is not put aside`,
-      {
-        hint: `Take '${RUNTIME_NAME}' out of that file yourself.`,
-      },
-    );
-  }
   const path = join(place.folder, DESCRIPTOR_FILE);
   return onDisk(path, () => {
+    const others = rivals(place);
+    checkRivals(others, replace);
     mkdirSync(place.folder, { recursive: true });
     const record = readRecord(place.folder) ?? { aside: [] };
-    const moves = others.map(({ path }) => ({
-      name: basename(path),
-      as: freeName(place.folder, basename(path)),
-    }));
+    const moves = others.map((other) => {
+      const name = basename(other.path);
+      return { name, as: freeName(place.folder, name) };
+    });
     record.aside.push(...moves);
     writeWhole(join(place.folder, RECORD), `${JSON.stringify(record)}\n`);
     for (const { name, as } of moves) renameSync(join(place.folder, name), join(place.folder, as));
     writeWhole(path, ourDescriptor({ version, supervisor }));
     return { descriptor: path, supervisor, aside: moves.map((move) => moved(place.folder, move)) };
   });
+}
+
+function checkRivals(others: readonly DescriptorFile[], replace: boolean): void {
+  const taken = (message: string, hint: string) =>
+    new YavmError('YAVM_E_DESCRIPTOR_TAKEN', message, { hint });
+  const [first] = others;
+  if (first && !replace) {
+    throw taken(
+      `${first.path} describes a runtime '${RUNTIME_NAME}' already`,
+      'To put it aside (uninstall brings it back): ya-vm provider install --replace',
+    );
+  }
+  const mixed = others.find(({ descriptors }) => descriptors.some(({ name }) => name !== RUNTIME_NAME));
+  if (!mixed) return;
+  throw taken(
+    `${mixed.path} describes other runtimes too: it is not put aside`,
+    `Take '${RUNTIME_NAME}' out of that file yourself.`,
+  );
 }
 
 /** @throws {YavmError} YAVM_E_DESCRIPTOR */
@@ -176,6 +175,7 @@ function onDisk<T>(path: string, work: () => T): T {
   try {
     return work();
   } catch (cause) {
+    if (cause instanceof YavmError) throw cause;
     const hint = hasErrno(cause, 'EACCES') ? "The system's place takes root: sudo … --system" : undefined;
     throw new YavmError('YAVM_E_DESCRIPTOR', `${path}: cannot be installed or removed`, { cause, hint });
   }

@@ -1,0 +1,51 @@
+/** The self-test as `test` and `offer-template` run it, and its verdict's place. */
+import { join } from 'node:path';
+import { assetsFolder, cacheFolder } from '../lib/paths.ts';
+import { explainNoKvm } from '../provider/accelerator.ts';
+import { readVerdict, type Verdict, writeVerdict } from '../provider/verdict.ts';
+import { findProgram } from '../runtime/programs.ts';
+import { kvmKey } from '../runtime/start-cache.ts';
+import type { AccelChoice } from '../runtime/types.ts';
+import type { Context } from './context.ts';
+import { providerAssets } from './runtime-options.ts';
+import { ownVersion } from './version.ts';
+
+/** What an earlier self-test found out; null when something that it depends on has changed since. */
+export async function knownVerdict(
+  { env }: Pick<Context, 'env'>,
+  accel: AccelChoice,
+): Promise<Verdict | null> {
+  return readVerdict(cacheFolder(env), await verdictKey(env, accel));
+}
+
+/** Boots the self-test's VM. The verdict is remembered. @throws {YavmError} YAVM_E_NO_KVM, YAVM_E_SELF_TEST, … */
+export async function runSelfTest(
+  { env, log }: Pick<Context, 'env' | 'log'>,
+  accel: AccelChoice,
+  say: (line: string) => void,
+): Promise<Verdict> {
+  const { selfTest, selfTestSpec } = await import('../provider/self-test.ts');
+  const { startVm } = await import('../runtime/start-vm.ts');
+  const { openImages } = await import('./images.ts');
+  const { DEMO_IMAGE } = await import('./vm-options.ts');
+  const assets = providerAssets(env);
+  const { layers, defaults } = await openImages([join(assetsFolder(env), DEMO_IMAGE)], assets);
+  const key = await verdictKey(env, accel);
+  try {
+    const verdict = await selfTest({
+      boot: (onPhase) => startVm(selfTestSpec({ assets, layers, accel }), { onPhase, logger: log, env }),
+      say,
+      entrypoint: [...defaults.entrypoint, ...defaults.cmd],
+    });
+    writeVerdict(cacheFolder(env), key, verdict);
+    return verdict;
+  } catch (error) {
+    throw explainNoKvm(error);
+  }
+}
+
+/** By this boot of the host, QEMU, kernel and initramfs, the KVM device, the user, ya-vm, and what was asked for. */
+async function verdictKey(env: Context['env'], accel: AccelChoice): Promise<string> {
+  const qemu = findProgram('qemu-system-x86_64', env);
+  return kvmKey(qemu, providerAssets(env), `self-test ${await ownVersion()} ${accel}`);
+}

@@ -1,0 +1,105 @@
+/** The options of upstream's runtime, for the commands that stand in for it (the spec's runtime-vm.md, 1.2). */
+import { join } from 'node:path';
+import type { Command } from 'commander';
+import { assetsFolder } from '../lib/paths.ts';
+import type { BootAssets } from '../runtime/types.ts';
+import { collect, forOption, parseHostname, usageError } from './options.ts';
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+/** Host name of a VM that nobody named. */
+const DEFAULT_HOSTNAME = 'golem';
+const DEFAULT_GIB = 0.25;
+/** Far above any machine; keeps sums exact. */
+const MAX_GIB = 1024 * 1024;
+const MAX_CPUS = 4096;
+
+/** The runtime's own; those with defaults by environment are read in {@link readRuntimeOptions}. */
+export function addRuntimeOptions(command: Command): void {
+  command
+    .option('-w, --workdir <folder>', "the activity's folder")
+    .option('-t, --task-package <file>', 'image; repeat it for layers, the topmost first', collect(String))
+    .option('--cpu-cores <n>', 'virtual CPUs (default: 1)', forOption('--cpu-cores', parseCount))
+    .option('--mem-gib <gib>', `memory of the VM (default: ${DEFAULT_GIB})`, forOption('--mem-gib', parseGib))
+    .option(
+      '--storage-gib <gib>',
+      `size of its disk (default: ${DEFAULT_GIB})`,
+      forOption('--storage-gib', parseGib),
+    )
+    .option('--volume-override <json>', 'volumes: {"/path": {"ram": {"size": "1 GB"}}}; host, ram, storage')
+    .option('--hostname <name>', `host name in the VM (default: ${DEFAULT_HOSTNAME})`)
+    .option('--vpn-endpoint <url>', 'accepted: there is no VPN yet')
+    .option('--inet-endpoint <url>', 'accepted: there is no outbound network yet')
+    .option('--pci-device <id>', 'refused: there is no pass-through yet', collect(String))
+    .option('--test-timeout <seconds>', 'accepted')
+    .option('--test-cpu-cores <n>', 'accepted')
+    .option('--test-mem-gib <gib>', 'accepted');
+}
+
+export interface RuntimeOptions {
+  workFolder: string;
+  /** Topmost first; may be empty: only `deploy` needs them. */
+  packages: string[];
+  cpus: number;
+  memoryGib: number;
+  storageGib: number;
+  hostname: string;
+  volumeOverride?: string;
+}
+
+/** @throws {YavmError} YAVM_E_USAGE, YAVM_E_UNSUPPORTED */
+export function readRuntimeOptions(
+  given: Readonly<Record<string, unknown>>,
+  env: Environment,
+): RuntimeOptions {
+  const { workdir, taskPackage, cpuCores, memGib, storageGib, hostname, volumeOverride, pciDevice } =
+    given as {
+      workdir?: string;
+      taskPackage?: string[];
+      cpuCores?: number;
+      memGib?: number;
+      storageGib?: number;
+      hostname?: string;
+      volumeOverride?: string;
+      pciDevice?: string[];
+    };
+  if (!workdir) throw usageError('-w, --workdir is missing');
+  const devices = pciDevice ?? [env.YA_RUNTIME_VM_PCI_DEVICE].filter(Boolean);
+  if (devices.length > 0)
+    throw usageError(`--pci-device ${devices[0]}: devices cannot be passed through yet`);
+  return {
+    workFolder: workdir,
+    packages: taskPackage ?? [],
+    cpus: cpuCores ?? 1,
+    memoryGib: memGib ?? DEFAULT_GIB,
+    storageGib: storageGib ?? DEFAULT_GIB,
+    hostname: forOption(
+      '--hostname',
+      parseHostname,
+    )(hostname ?? (env.YA_RUNTIME_HOSTNAME || DEFAULT_HOSTNAME)),
+    volumeOverride: volumeOverride ?? env.YA_RUNTIME_VOLUME_OVERRIDE,
+  };
+}
+
+function parseCount(text: string): number {
+  const count = Number(text);
+  if (Number.isInteger(count) && count >= 1 && count <= MAX_CPUS) return count;
+  throw usageError(`'${text}' is no number of CPUs`);
+}
+
+/** As the supervisor prints them, unrounded: `16.092196479439735`. */
+function parseGib(text: string): number {
+  const gib = /^\d+(\.\d+)?(e[+-]?\d+)?$/i.test(text.trim()) ? Number(text) : Number.NaN;
+  if (gib > 0 && gib <= MAX_GIB) return gib;
+  throw usageError(`'${text}' is no number of GiB`);
+}
+
+/** What a provider's VMs boot. */
+export function providerAssets(env: Environment): BootAssets {
+  const folder = assetsFolder(env);
+  return {
+    kernel: join(folder, 'vmlinux'),
+    initramfs: join(folder, 'initramfs.cpio.zst'),
+    manifest: join(folder, 'manifest.json'),
+  };
+}

@@ -1,0 +1,273 @@
+/** The runtime of a stock exe-unit: its two processes, with its command lines, over pipes. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import t from 'tap';
+import { withDeadline } from '../../host/lib/deadline.ts';
+import { startTimeOf } from '../../host/lib/process.ts';
+import { ApiClient } from '../lib/api-client.ts';
+import { makeImage } from '../lib/images.ts';
+import { argumentsOf, waitUntil } from '../lib/processes.ts';
+import { DEMO_IMAGE, type Owner, privateEnvironment } from '../lib/vm.ts';
+import { LAUNCHER } from '../lib/ya-vm.ts';
+
+const MIB = 1024 * 1024;
+/** For a start under TCG on a busy machine, milliseconds. */
+const DEADLINE = 120_000;
+
+interface Activity {
+  work: string;
+  head: string[];
+  env: Record<string, string | undefined>;
+}
+
+/** Limits as the supervisor prints them. */
+const LIMITS = ['--cpu-cores', '1', '--mem-gib', '0.25', '--storage-gib', '0.25'];
+
+function activity(t: Owner, image = DEMO_IMAGE): Activity {
+  const env: Activity['env'] = { ...privateEnvironment(t), YA_VM_ACCEL: process.env.YAVM_TEST_ACCEL ?? 'tcg' };
+  const work = join(env.XDG_RUNTIME_DIR as string, 'work');
+  mkdirSync(work);
+  return { work, env, head: ['--workdir', work, '--task-package', image, ...LIMITS] };
+}
+
+interface Ended {
+  code: number | null;
+  signal: NodeJS.Signals | null;
+  stdout: string;
+  stderr: string;
+}
+
+function launch(t: Owner, { work, env }: Activity, words: string[], stdin: 'ignore' | 'pipe') {
+  const child = spawn(LAUNCHER, words, { cwd: work, env, stdio: [stdin, 'pipe', 'pipe'] });
+  const texts = { stdout: '', stderr: '' };
+  child.stderr?.on('data', (chunk) => {
+    texts.stderr += chunk;
+  });
+  if (stdin === 'ignore') {
+    child.stdout?.on('data', (chunk) => {
+      texts.stdout += chunk;
+    });
+  }
+  const ended = new Promise<Ended>((resolve) => {
+    child.once('close', (code, signal) => resolve({ code, signal, ...texts }));
+  });
+  t.teardown(async () => {
+    child.kill('SIGKILL');
+    await ended;
+  });
+  return { child, ended: withDeadline(ended, DEADLINE, words.join(' ')) };
+}
+
+async function deploy(t: Owner, at: Activity, ...options: string[]): Promise<Ended> {
+  return await launch(t, at, [...at.head, ...options, 'deploy', '--'], 'ignore').ended;
+}
+
+function start(t: Owner, at: Activity, ...args: string[]) {
+  const words = [...at.head, '--vpn-endpoint', 'udp://127.0.0.1:9', 'start', ...args];
+  const { child, ended } = launch(t, at, words, 'pipe');
+  if (!child.stdin || !child.stdout) throw new Error('no pipes');
+  return { child, ended, api: new ApiClient(child.stdin, child.stdout) };
+}
+
+/** QEMU is a child of the runtime: the supervisor counts its CPU time so. */
+function qemuOf(child: ChildProcess): number {
+  const children = readFileSync(`/proc/${child.pid}/task/${child.pid}/children`, 'latin1').trim().split(' ');
+  const qemu = children.map(Number).find((pid) => /qemu/.test(argumentsOf(pid)[0] ?? ''));
+  if (!qemu) throw new Error('no QEMU');
+  return qemu;
+}
+
+t.test('deploy, start, commands, kill, shutdown', { timeout: 4 * DEADLINE }, async (t) => {
+  const at = activity(t);
+  const deployed = await deploy(t, at, '--hostname', 'box');
+  t.equal(deployed.code, 0, deployed.stderr);
+  t.strictSame(JSON.parse(deployed.stdout), { startMode: 'blocking', valid: { Ok: '' }, vols: [] });
+  t.ok(existsSync(join(at.work, 'deployment.json')));
+
+  const { child, ended, api } = start(t, at);
+  t.match(await api.call({ hello: { version: '0.1.0' } }), { hello: { version: /^\d+\.\d+\.\d+$/ } });
+  const qemu = qemuOf(child);
+
+  await t.test('output, errors, exit code; what the image and the deployment say', async (t) => {
+    const { run } = await api.run('/bin/sh', '-c', 'echo out; echo err >&2; hostname; pwd; exit 7');
+    t.ok(run);
+    const end = await api.end(run?.pid ?? 0);
+    t.match(end, { returnCode: 7, stdout: /^out\nbox\n\//, stderr: 'err\n' });
+  });
+
+  await t.test('a mebibyte of output comes whole, before the end', async (t) => {
+    const { run } = await api.run('/bin/sh', '-c', `head -c ${MIB} /dev/zero | tr '\\0' z; exit 3`);
+    const pid = run?.pid ?? 0;
+    const end = await api.end(pid);
+    t.equal(end.returnCode, 3);
+    t.equal(end.stdout.length, MIB);
+    t.ok(/^z+$/.test(end.stdout));
+    const last = api.messages.filter(({ status }) => status?.pid === pid).at(-1);
+    t.equal(last?.status?.running, false, 'nothing comes behind the end');
+  });
+
+  await t.test('its answer introduces a process, before anything of it', async (t) => {
+    const { run } = await api.run('/bin/echo', 'x');
+    await api.end(run?.pid ?? 0);
+    const of = api.messages.filter(({ status, run: answer }) => (status ?? answer)?.pid === (run?.pid ?? 0));
+    t.match(of[0], { run: {} });
+    t.match(of[1]?.status, { running: true, stdout: '', stderr: '' });
+  });
+
+  await t.test('a program that is not there', async (t) => {
+    const answer = await api.run('/no/such/bin');
+    t.match(answer.error, { code: 1, message: /\/no\/such\/bin.*YAVM_E_GUEST_SPAWN_FAILED/ });
+  });
+
+  await t.test('kill reaches the tree, other signals the process', async (t) => {
+    const script = 'trap "echo caught; exit 5" TERM; echo up; while :; do sleep 0.1; done';
+    const trapping = (await api.run('/bin/sh', '-c', script)).run?.pid ?? 0;
+    await api.message(({ status }) => status?.pid === trapping && status.stdout === 'up\n', 'up');
+    t.match(await api.call({ kill: { pid: trapping, signal: 15 } }), { kill: {} });
+    t.match(await api.end(trapping), { returnCode: 5, stdout: 'up\ncaught\n' });
+
+    const sleeping = (await api.run('/bin/sh', '-c', 'sleep 1000 & sleep 1000')).run?.pid ?? 0;
+    t.match(await api.call({ kill: { pid: sleeping } }), { kill: {} });
+    t.match(await api.end(sleeping), { returnCode: 137 });
+    t.match(await api.call({ kill: { pid: sleeping } }), { error: { code: 1 } });
+  });
+
+  await t.test('there is no network yet, and that is said', async (t) => {
+    const networks = [{ address: '192.168.8.0', mask: '255.255.255.0', interfaceAddress: '192.168.8.7' }];
+    const answer = await api.call({ network: { networks } });
+    t.match(answer.error, { message: /YAVM_E_UNSUPPORTED/ });
+  });
+
+  await t.test('shutdown: everything is gone before the answer', async (t) => {
+    await api.run('/bin/sh', '-c', 'trap "" TERM; sleep 1000');
+    const began = performance.now();
+    t.match(await api.call({ shutdown: {} }), { shutdown: {} });
+    t.ok(performance.now() - began < 4500, 'within what the supervisor waits');
+    t.equal(startTimeOf(qemu), null, 'no QEMU');
+    t.strictSame(
+      readdirSync(at.work).sort(),
+      ['deployment.json', 'logs'],
+      'nothing but the deployment and the logs',
+    );
+    t.match(await ended, { code: 0 });
+  });
+});
+
+t.test('the end of standard input ends the VM', { timeout: 2 * DEADLINE }, async (t) => {
+  const at = activity(t);
+  await deploy(t, at);
+  const { child, ended, api } = start(t, at);
+  await api.call({ hello: { version: '0.1.0' } });
+  const qemu = qemuOf(child);
+  api.close();
+  t.match(await ended, { code: 0 });
+  t.equal(startTimeOf(qemu), null);
+});
+
+t.test('the end of standard input while it boots ends that', { timeout: DEADLINE }, async (t) => {
+  const at = activity(t);
+  await deploy(t, at);
+  const { child, ended, api } = start(t, at);
+  let qemu = 0;
+  await waitUntil(() => {
+    try {
+      qemu = qemuOf(child);
+      return true;
+    } catch {
+      return false;
+    }
+  }, DEADLINE);
+  api.close();
+  await ended;
+  t.equal(startTimeOf(qemu), null);
+  t.strictSame(api.messages, []);
+});
+
+t.test('kill -9 of the runtime takes QEMU along', { timeout: 2 * DEADLINE }, async (t) => {
+  const at = activity(t);
+  await deploy(t, at);
+  const { child, api } = start(t, at);
+  await api.call({ hello: { version: '0.1.0' } });
+  const qemu = qemuOf(child);
+  child.kill('SIGKILL');
+  const took = await waitUntil(() => startTimeOf(qemu) === null, 2000);
+  t.not(took, null, 'within 2 s');
+});
+
+t.test('QEMU dies: running commands end, with the reason', { timeout: 2 * DEADLINE }, async (t) => {
+  const at = activity(t);
+  await deploy(t, at);
+  const { child, ended, api } = start(t, at);
+  const { run } = await api.run('/bin/sleep', '1000');
+  process.kill(qemuOf(child), 'SIGKILL');
+  const end = await api.end(run?.pid ?? 0);
+  t.match(end, { returnCode: 125, stderr: /ya-vm: .*YAVM_E_QEMU_DIED/ });
+  t.match(await ended, { code: 1, stderr: /YAVM_E_QEMU_DIED/ });
+});
+
+t.test('start-entrypoint, volumes, and a writable layer in memory', { timeout: 2 * DEADLINE }, async (t) => {
+  const base = privateEnvironment(t);
+  const image = join(base.XDG_RUNTIME_DIR as string, 'top.gvmi');
+  makeImage(image, {
+    files: { 'etc/task': 'top layer' },
+    config: {
+      Entrypoint: ['/bin/sh', '-c'],
+      Cmd: ['echo entrypoint runs; sleep 1000'],
+      Env: ['PATH=/bin', 'OF=image'],
+      WorkingDir: '/etc',
+      Volumes: { '/golem/out': {} },
+    },
+  });
+  const at = activity(t, image);
+  at.head.push('--task-package', DEMO_IMAGE);
+  const override = { '/': { ram: { size: '32 MB' } }, '/scratch': { ram: { size: '1048.6 KB' } } };
+  const deployed = await deploy(t, at, '--volume-override', JSON.stringify(override));
+  t.equal(deployed.code, 0, deployed.stderr);
+  const { vols } = JSON.parse(deployed.stdout);
+  t.match(vols, [{ name: /^vol-[0-9a-f-]{36}$/, path: '/golem/out' }]);
+  t.ok(existsSync(join(at.work, vols[0].name)));
+
+  const { api, ended } = start(t, at, 'start-entrypoint', 'x');
+  await api.call({ hello: { version: '0.1.0' } });
+  const announced = await api.message(({ status }) => /"entrypoint"/.test(status?.stdout ?? ''), 'start');
+  t.ok(
+    api.messages.indexOf(announced) < api.messages.findIndex(({ hello }) => hello),
+    'before the answer to hello',
+  );
+  t.match(announced.status, { pid: 0, running: true });
+  t.match(JSON.parse(announced.status?.stdout ?? ''), {
+    start: null,
+    entrypoint: { pid: Number, command: ['/bin/sh', '-c', /entrypoint runs/] },
+  });
+  await api.message(({ status }) => status?.pid === 0 && status.stdout === 'entrypoint runs\n', 'its output');
+
+  const { run } = await api.run(
+    '/bin/sh',
+    '-c',
+    'cat task; echo " $OF"; df -k /scratch | tail -n 1; ls -d /golem/out',
+  );
+  const end = await api.end(run?.pid ?? 0);
+  t.match(end, { returnCode: 0, stdout: /^top layer image\n.* 1028 .*\n\/golem\/out\n$/ });
+  t.match(await api.call({ shutdown: {} }), { shutdown: {} });
+  t.match(await ended, { code: 0 });
+});
+
+t.test(
+  'what cannot be: exit code 1, one line, nothing on standard output',
+  { timeout: DEADLINE },
+  async (t) => {
+    const at = activity(t);
+    const cases: [string, string[], RegExp][] = [
+      ['no image', ['--workdir', at.work, '--task-package', '/no/such.gvmi', 'deploy', '--'], /YAVM_E_IMAGE/],
+      ['no package', ['--workdir', at.work, 'deploy', '--'], /YAVM_E_USAGE/],
+      ['no deployment', [...at.head, 'start'], /YAVM_E_DEPLOYMENT/],
+      ['a bad volume', [...at.head, '--volume-override', '{"/x":3}', 'deploy'], /YAVM_E_VOLUME/],
+      ['an option unknown to all', [...at.head, '--colour', 'deploy'], /YAVM_E_USAGE/],
+    ];
+    for (const [name, words, error] of cases) {
+      const end = await launch(t, at, words, 'ignore').ended;
+      t.match(end, { code: 1, stdout: '', stderr: error }, name);
+    }
+  },
+);
