@@ -15,6 +15,7 @@ import {
   localRun,
   thrownError,
 } from '../exe-unit/local.ts';
+import { sleep } from '../lib/deadline.ts';
 import { deferred } from '../lib/deferred.ts';
 import { toError, YavmError } from '../lib/errors.ts';
 import type { CommandOutput, RuntimeEvent } from '../node/index.ts';
@@ -22,6 +23,9 @@ import type { Command, CommandResult, CommandSpec, OutputStream, VmSpec } from '
 import { OutputFeed } from '../runtime/output-feed.ts';
 import { ATTACH_SOCKET, type StartedVm, type StartHooks } from './boot.ts';
 import { type LocalActivity, startLocalActivity, USAGE_VECTOR } from './local-activity.ts';
+
+/** From the supervisor's word that there is no such command to the event that says why, at most, milliseconds. */
+const FAILURE_TOLD = 10_000;
 
 /** @throws {YavmError} what keeps the VM from coming up; there is nothing left of it then */
 export async function startActivityVm(spec: VmSpec, hooks: StartHooks): Promise<StartedVm> {
@@ -130,7 +134,12 @@ class ActivityVm implements StartedVm {
     // It answers when the command runs; one that cannot be started ends its batch instead.
     const adopted = attach.adopt(LOCAL_TOKEN, { stdin: spec.stdin === true });
     adopted.catch(() => {});
-    await Promise.race([adopted.then((other) => command.adopt(other)), command.failedToStart]);
+    const unless = adopted.then(
+      (other) => command.adopt(other),
+      // The command did not start, and the batch says why; or it has to.
+      (error) => sleep(FAILURE_TOLD).then(() => Promise.reject(error)),
+    );
+    await Promise.race([unless, command.failedToStart]);
     return command;
   }
 

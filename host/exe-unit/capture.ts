@@ -111,7 +111,7 @@ export class OutputCapture {
 
 /** Bytes of output that fit into `budget` bytes on the bus: a vector of unsigned integers has elements as wide as its length. */
 function roomFor(format: Capture['format'], budget: number): number {
-  if (format === 'text') return Math.max(0, budget);
+  if (format !== 'binary') return Math.max(0, budget);
   return Math.max(0, Math.floor(budget / elementWidth(budget)));
 }
 
@@ -128,6 +128,7 @@ export function outputValue(
   if (count === 0) return { value: null, bytes: 0, encoded: 0 };
   if (format === 'binary')
     return { value: new FlexUInts(bytes), bytes: count, encoded: count * elementWidth(count) };
+  if (format === 'blob') return { value: bytes, bytes: count, encoded: count };
   try {
     const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
     return { value: decoder.decode(bytes), bytes: count, encoded: count };

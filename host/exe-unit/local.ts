@@ -133,7 +133,7 @@ export const LOCAL_DEPLOYMENT: readonly Flex[] = [{ deploy: {} }, { start: { arg
 
 /** The command as a script has it; user, environment and the rest are in the folder. All output, as bytes. */
 export function localRun(argv: readonly string[]): Flex[] {
-  const everything = { stream: { format: 'bin' } };
+  const everything = { stream: { format: 'blob' } };
   const [entry_point = '', ...args] = argv;
   return [{ run: { entry_point, args, capture: { stdout: everything, stderr: everything } } }];
 }

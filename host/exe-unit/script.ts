@@ -156,6 +156,7 @@ const FORMATS: Readonly<Record<string, Capture['format']>> = {
   string: 'text',
   bin: 'binary',
   binary: 'binary',
+  blob: 'blob',
 };
 
 function parseFormat(value: unknown, path: string): Capture['format'] {

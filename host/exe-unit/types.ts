@@ -25,10 +25,13 @@ export type Volume =
   | { kind: 'ram'; size: number }
   | { kind: 'storage'; size: number; preallocate?: number; errors?: string };
 
+/** `blob` is ours, for who decodes blobs as bytes: `ya-vm run`. Upstream's `binary` is a vector, up to 4 times as long. */
+export type OutputFormat = 'text' | 'binary' | 'blob';
+
 /** How one output stream of a command is captured (4.9). Sizes in bytes. */
 export type Capture =
-  | { mode: 'at-end'; part: 'all' | 'head' | 'tail' | 'head-tail'; size: number; format: 'text' | 'binary' }
-  | { mode: 'stream'; limit: number | null; format: 'text' | 'binary' };
+  | { mode: 'at-end'; part: 'all' | 'head' | 'tail' | 'head-tail'; size: number; format: OutputFormat }
+  | { mode: 'stream'; limit: number | null; format: OutputFormat };
 
 export type ScriptCommand = { /** As it came: `started` events repeat it. */ source: Flex } & (
   | {
