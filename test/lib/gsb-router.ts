@@ -21,7 +21,8 @@ interface Teardown {
 }
 
 export class FakeRouter {
-  readonly address: GsbAddress;
+  /** With port 0, whatever port is free. */
+  address: GsbAddress;
   /** All there have been, the newest last. */
   readonly connections: RouterConnection[] = [];
   /** What a registration is answered with; null: nothing. */
@@ -44,6 +45,9 @@ export class FakeRouter {
     const { address } = this;
     const where = address.kind === 'unix' ? { path: address.path } : address;
     await new Promise<void>((resolve) => server.listen(where, resolve));
+    const bound = server.address();
+    if (address.kind === 'tcp' && typeof bound === 'object')
+      this.address = { ...address, port: bound?.port ?? 0 };
   }
 
   /** The next connection that nobody has asked for. */

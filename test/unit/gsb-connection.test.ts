@@ -52,7 +52,7 @@ t.test('pings are answered, and never sent; the bus’s Hello is taken, a second
 });
 
 t.test('over TCP as over a Unix socket', async (t) => {
-  const router = new FakeRouter({ kind: 'tcp', host: '127.0.0.1', port: 17_464 + (process.pid % 1000) });
+  const router = new FakeRouter({ kind: 'tcp', host: '127.0.0.1', port: 0 });
   await router.listen();
   t.teardown(() => router.stop());
   const gsb = connectTo(t, router);
