@@ -2,6 +2,7 @@
  * Options that a command takes before its name as well as behind it, as the programs do that ya-vm stands in for. The
  * words before the name are moved behind it, so that each option is defined in one place. Pure.
  */
+import { usageError } from './options.ts';
 
 export interface LeadingOption {
   /** `-b`, `--binary`. */
@@ -37,10 +38,25 @@ export function wantedCommand(words: readonly string[], table: readonly Named[] 
   return words[index] === 'help' ? wantedCommand(words.slice(index + 1), table) : words[index];
 }
 
-/** The same words with the command's name first, for a command that takes options before it. */
+/**
+ * The same words with the command's name first, for a command that takes options before it.
+ * @throws {YavmError} YAVM_E_USAGE when such options stand before one that does not: upstream's runtimes have `run`, too
+ */
 export function nameFirst(words: readonly string[], table: readonly Named[]): string[] {
   const index = nameIndex(words, table);
   const row = table.find(({ name }) => name === words[index]);
+  if (row && !row.leading) refuseOthers(words.slice(0, index), row.name, table);
   if (!row?.leading) return [...words];
   return [row.name, ...words.slice(0, index), ...words.slice(index + 1)];
+}
+
+function refuseOthers(before: readonly string[], name: string, table: readonly Named[]): void {
+  const others = table.filter(({ leading }) => leading !== undefined);
+  const flags = new Set(others.flatMap(({ leading = [] }) => leading.flatMap((option) => option.flags)));
+  const found = before.find((word) => flags.has(word.split('=', 1)[0] as string));
+  if (found === undefined) return;
+  throw usageError(
+    `${found} does not go before '${name}', only before ${others.map((row) => row.name).join(', ')}`,
+    "A stock exe-unit runs commands by requests to 'start': there is no process a command.",
+  );
 }

@@ -91,6 +91,10 @@ async function checkCommand(context: Context, options: Record<string, unknown>):
   const ok = await checkProvider({
     place: providerPlace(placeOptions(options), context.env),
     env: context.env,
+    activity: async (descriptor, folder) => {
+      const { tryActivity } = await import('./provider-activity.ts');
+      return await tryActivity(context, descriptor, folder);
+    },
     async report(step) {
       steps.push(step);
       if (options.json) return;

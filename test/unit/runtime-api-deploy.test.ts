@@ -103,6 +103,15 @@ t.test(
   },
 );
 
+t.test('a process a command is refused, and said why', { skip: withoutRecordings }, async (t) => {
+  for (const { name, argv } of recordingsOf('run')) {
+    const context = testContext();
+    t.not(await runProgram(argv, context), 0, name);
+    t.match(context.err(), /--workdir does not go before 'run'.*YAVM_E_USAGE/);
+    t.equal(context.out(), '');
+  }
+});
+
 t.test('the recorded deployments, by meaning', { skip: withoutRecordings }, async (t) => {
   const assets = join(folder, 'assets');
   mkdirSync(assets);
