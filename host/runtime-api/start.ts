@@ -33,6 +33,9 @@ export async function start(options: StartOptions): Promise<ServeEnd> {
   const { input, output, version, logger } = options;
   const deployment = readDeployment(options.workFolder);
   const entrypoint = options.args.includes(ENTRYPOINT_WORD) ? planEntrypoint(deployment.config) : null;
+  for (const { name, path } of deployment.volumes) {
+    logger.warn({ name, path }, 'this volume is not shared with its folder on the host');
+  }
   const server = new ApiServer({ input, output, version, logger });
   const gone = new AbortController();
   void server.abandoned.then(() => gone.abort(new Error('the supervisor is gone')));
