@@ -25,7 +25,10 @@ interface Activity {
 const LIMITS = ['--cpu-cores', '1', '--mem-gib', '0.25', '--storage-gib', '0.25'];
 
 function activity(t: Owner, image = DEMO_IMAGE): Activity {
-  const env: Activity['env'] = { ...privateEnvironment(t), YA_VM_ACCEL: process.env.YAVM_TEST_ACCEL ?? 'tcg' };
+  const env: Activity['env'] = {
+    ...privateEnvironment(t),
+    YA_VM_ACCEL: process.env.YAVM_TEST_ACCEL ?? 'tcg',
+  };
   const work = join(env.XDG_RUNTIME_DIR as string, 'work');
   mkdirSync(work);
   return { work, env, head: ['--workdir', work, '--task-package', image, ...LIMITS] };
