@@ -18,6 +18,7 @@ import {
 import { sleep } from '../lib/deadline.ts';
 import { deferred } from '../lib/deferred.ts';
 import { toError, YavmError } from '../lib/errors.ts';
+import { startTimeOf } from '../lib/process.ts';
 import type { CommandOutput, RuntimeEvent } from '../node/index.ts';
 import type { Command, CommandResult, CommandSpec, OutputStream, VmSpec } from '../runtime/index.ts';
 import { OutputFeed } from '../runtime/output-feed.ts';
@@ -37,7 +38,11 @@ export async function startActivityVm(spec: VmSpec, hooks: StartHooks): Promise<
     accel: spec.accel,
     environment(folder) {
       exchange = new LocalExchange(folder);
-      exchange.putVm(spec);
+      // Who is told to stop it is this process, as for every `run`.
+      exchange.putVm({
+        ...spec,
+        supervisor: { pid: process.pid, startTime: startTimeOf(process.pid) ?? 0 },
+      });
       return { [LOCAL_FOLDER]: folder };
     },
     signal: hooks.signal,

@@ -1,8 +1,10 @@
 /** `ya-vm service-bus`: the exe-unit, as a provider starts it for an activity. */
 import type { Command } from 'commander';
+import { LOCAL_FOLDER } from '../exe-unit/local.ts';
 import { readExeUnitOptions } from '../exe-unit/options.ts';
 import type { Act } from './commands.ts';
 import { addActivityOptions, addSupervisorOptions } from './exe-unit-options.ts';
+import { EXIT } from './exit.ts';
 
 const HELP = `
 A provider starts this; by hand, 'ya-vm run' does the same and more. The bus is where $GSB_URL says
@@ -19,7 +21,21 @@ export function define(command: Command, act: Act): void {
   command.addHelpText('after', HELP);
   act(command, async (context, options, [activityId, reportUrl]) => {
     const exeUnit = readExeUnitOptions({ ...options, activityId, reportUrl }, context.env);
+    if (context.env[LOCAL_FOLDER] !== undefined && !(await tieToParent())) return EXIT.failure;
     const { runExeUnit } = await import('../exe-unit/supervisor.ts');
     return await runExeUnit(exeUnit, { env: context.env, terminal: context.stderr.isTTY === true });
   });
+}
+
+/** PR_SET_PDEATHSIG of prctl(2). */
+const SET_DEATH_SIGNAL = 1;
+const KILL = 9;
+/** Who takes over children whose parent has gone. */
+const INIT = 1;
+
+/** The supervisor of a `ya-vm run` has nobody left when that is killed, bus included. False: it is gone already. */
+async function tieToParent(): Promise<boolean> {
+  const native = (await import('../../native/load.ts')).loadNative();
+  native.prctl(SET_DEATH_SIGNAL, KILL);
+  return native.getParentPid() !== INIT;
 }

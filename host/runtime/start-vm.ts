@@ -127,7 +127,7 @@ function recordOf(
   return {
     id,
     title: spec.title ?? '',
-    supervisor: { pid: process.pid, startTime: startTimeOf(process.pid) ?? 0 },
+    supervisor: spec.supervisor ?? { pid: process.pid, startTime: startTimeOf(process.pid) ?? 0 },
     qemu: { pid, startTime },
     state: 'new',
     started: new Date().toISOString(),

@@ -31,6 +31,8 @@ export interface VmSpec {
   network?: NetworkSpec;
   /** Extra kernel words, for tests and debugging. */
   kernelWords?: string[];
+  /** Whom `ya-vm ps` and `ya-vm stop` take for its owner, when that is not the process that starts it. */
+  supervisor?: { pid: number; startTime: number };
   /** Free-form label shown by `ya-vm ps`: image name and command. */
   title?: string;
 }
