@@ -1,0 +1,279 @@
+/** The VM as an activity's runtime, with a VM that is not there. */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import t from 'tap';
+import { type Deployment, planEntrypoint, planRun, planVm } from '../../host/exe-unit/deployment.ts';
+import type { CommandOf } from '../../host/exe-unit/types.ts';
+import type { Effects } from '../../host/exe-unit/vm-effects.ts';
+import { VmRuntime, type VmRuntimeOptions } from '../../host/exe-unit/vm-runtime.ts';
+import type { ImageInfo } from '../../host/image/verify.ts';
+import { deferred } from '../../host/lib/deferred.ts';
+import { silentLogger } from '../../host/lib/logger.ts';
+import type { Vm, VmEnd } from '../../host/runtime/vm.ts';
+import type { Owner } from '../lib/vm.ts';
+
+const GIB = 1024 ** 3;
+const LIMITS = { 'mem.gib': 1.5, 'storage.gib': 10.25, 'cpu.threads': 2, 'cpu.cores': 8 };
+const ASSETS = { kernel: 'k', initramfs: 'i', manifest: 'm' };
+const CONFIG = {
+  env: ['PATH=/bin', 'A=image'],
+  entrypoint: ['/entry'],
+  cmd: ['now'],
+  volumes: [],
+  workingDir: '/work',
+  user: 'task:task',
+};
+
+function deploy(changes: Partial<CommandOf<'deploy'>> = {}): CommandOf<'deploy'> {
+  return { source: {}, kind: 'deploy', networks: [], hosts: {}, volumes: {}, env: {}, ...changes };
+}
+
+function plan(command: CommandOf<'deploy'>, limits: Record<string, number> = LIMITS) {
+  const deployment: Deployment = { image: '/cache/x.gvmi', config: CONFIG, command };
+  return planVm({ deployment, limits, assets: ASSETS, accel: 'kvm', diskFolder: '/work', title: 'a' });
+}
+
+// ---------------------------------------------------------------- plans
+
+t.test('the VM is as large as the agreement says', async (t) => {
+  t.same(plan(deploy()), {
+    assets: ASSETS,
+    layers: ['/cache/x.gvmi'],
+    root: { disk: 10.25 * GIB },
+    diskFolder: '/work',
+    memoryMiB: 1536,
+    cpus: 2,
+    hostname: 'golem',
+    accel: 'kvm',
+    title: 'a',
+  });
+  t.match(plan(deploy(), { 'mem.gib': 16.092196479439735, 'cpu.cores': 4.9 }), { memoryMiB: 16478, cpus: 4 });
+  const hostile = { 'mem.gib': Number.NaN, 'storage.gib': -1, 'cpu.threads': 0.5 };
+  t.match(plan(deploy(), hostile), { memoryMiB: 512, root: { disk: 2 * GIB }, cpus: 1 });
+});
+
+t.test('names and volumes of the deploy', async (t) => {
+  const spec = plan(
+    deploy({
+      hostname: 'box',
+      hosts: { peer: '192.168.0.2' },
+      volumes: {
+        '/in': { kind: 'host' },
+        '/tmp/ram': { kind: 'ram', size: 4096 },
+        '/out': { kind: 'storage', size: GIB },
+      },
+    }),
+  );
+  t.match(spec, { hostname: 'box', network: { hosts: { peer: '192.168.0.2' } } });
+  t.same(spec.mounts, [
+    { kind: 'directory', path: '/in' },
+    { kind: 'ram', size: 4096, path: '/tmp/ram' },
+    { kind: 'directory', path: '/out' },
+  ]);
+  t.same(plan(deploy({ volumes: { '/': { kind: 'ram', size: 4096 } } })).root, { ram: 4096 });
+  t.same(plan(deploy({ volumes: { '/': { kind: 'storage', size: GIB } } })).root, { disk: GIB });
+});
+
+t.test('volumes that cannot be are refused', async (t) => {
+  const cases: CommandOf<'deploy'>['volumes'][] = [
+    { '/': { kind: 'host' } },
+    { '/big': { kind: 'storage', size: 11 * GIB } },
+    { 'no/slash': { kind: 'host' } },
+    { '/a/../b': { kind: 'host' } },
+    { '/nul\0': { kind: 'host' } },
+  ];
+  for (const volumes of cases) t.throws(() => plan(deploy({ volumes })), { code: 'YAVM_E_DEPLOY' });
+});
+
+t.test('a command has the image’s user, folder and environment, and the deploy’s on top', async (t) => {
+  const deployment = { image: 'x', config: CONFIG, command: deploy({ env: { A: 'deploy', B: '=' } }) };
+  t.same(planRun(deployment, { entryPoint: '/bin/sh', args: ['-c', 'true'] }), {
+    argv: ['/bin/sh', '-c', 'true'],
+    argv0: 'sh',
+    env: ['PATH=/bin', 'A=deploy', 'B=='],
+    cwd: '/work',
+    user: 'task:task',
+  });
+  const bare = { image: null, config: null, command: deploy() };
+  t.same(planRun(bare, { entryPoint: 'ls', args: [] }), { argv: ['ls'], argv0: 'ls', env: [], cwd: '/' });
+  t.match(planEntrypoint(deployment), { argv: ['/entry', 'now'], argv0: 'entry' });
+  t.throws(() => planEntrypoint(bare), { code: 'YAVM_E_DEPLOY' });
+});
+
+// ---------------------------------------------------------------- runtime
+
+class FakeVm {
+  readonly id = 'tobikuda';
+  readonly folder = '/run/tobikuda';
+  readonly accel = 'tcg';
+  /** This test's own process stands for QEMU. */
+  readonly pid = process.pid;
+  readonly diskAllocated = 4096;
+  readonly calls: string[] = [];
+  readonly #end = deferred<VmEnd>();
+  readonly ended = this.#end.promise;
+  /** How long an orderly stop takes, milliseconds; Infinity: for ever. */
+  slow = 0;
+
+  async stop({ grace }: { grace: number }): Promise<void> {
+    this.calls.push(`stop ${grace}`);
+    if (this.slow === Number.POSITIVE_INFINITY) await this.ended;
+    this.die('stopped');
+  }
+
+  async kill(): Promise<void> {
+    this.calls.push('kill');
+    this.die('killed');
+  }
+
+  die(reason: VmEnd['reason'], cpuSeconds = 5): void {
+    this.#end.resolve({ reason, error: null, orderly: reason === 'stopped', cpuSeconds });
+  }
+}
+
+interface Scene {
+  runtime: VmRuntime;
+  vms: FakeVm[];
+  hidden: string[];
+  attached: number;
+}
+
+function scene(t: Owner, effects: Partial<Effects> = {}, options: Partial<VmRuntimeOptions> = {}): Scene {
+  const assets = mkdtempSync(join(tmpdir(), 'yavm-assets-'));
+  t.teardown(() => rmSync(assets, { recursive: true, force: true }));
+  writeFileSync(join(assets, 'manifest.json'), JSON.stringify({ kernel: { squashfs: ['gzip'] } }));
+  const vms: FakeVm[] = [];
+  const hidden: string[] = [];
+  const seen = { attached: 0 };
+  const runtime = new VmRuntime({
+    taskPackage: 'hash:sha3:ab:http://h/x.gvmi',
+    limits: LIMITS,
+    cacheFolder: '/cache',
+    diskFolder: '/work',
+    accel: 'tcg',
+    title: 'a',
+    env: { YAVM_ASSETS: assets },
+    logger: silentLogger,
+    hide: (values) => void hidden.push(...values),
+    ...options,
+    effects: {
+      fetchImage: async () => '/cache/x.gvmi',
+      verifyImage: async (_path, given) => {
+        if (given?.compressors?.join() !== 'gzip') throw new Error('not the kernel’s compressors');
+        return { config: CONFIG } as unknown as ImageInfo;
+      },
+      kvmObstacle: async () => 'there is none',
+      startVm: async (_spec, { onVm }) => {
+        const vm = new FakeVm();
+        vms.push(vm);
+        onVm?.(vm as unknown as Vm);
+        return vm as unknown as Vm;
+      },
+      serveAttach: async () => {
+        seen.attached++;
+        return { close: async () => void seen.attached-- };
+      },
+      ...effects,
+    },
+  });
+  return {
+    runtime,
+    vms,
+    hidden,
+    get attached() {
+      return seen.attached;
+    },
+  };
+}
+
+const NEVER = new AbortController().signal;
+const NO_OUTPUT = { stdout: null, stderr: null };
+const START: CommandOf<'start'> = { source: {}, kind: 'start', args: [] };
+
+t.test('without KVM nothing is deployed, unless emulation was asked for', async (t) => {
+  const { runtime } = scene(t, {}, { accel: 'kvm' });
+  await t.rejects(
+    runtime.deploy(deploy(), () => {}, NEVER),
+    { code: 'YAVM_E_NO_KVM', message: /there is none/, hint: /YA_VM_ACCEL=tcg/ },
+  );
+  await t.rejects(runtime.start(START, NO_OUTPUT, NEVER), { code: 'YAVM_E_DEPLOY' });
+  for (const accel of ['tcg', 'auto'] as const) {
+    await t.resolves(scene(t, {}, { accel }).runtime.deploy(deploy(), () => {}, NEVER));
+  }
+  await t.resolves(
+    scene(t, { kvmObstacle: async () => null }, { accel: 'kvm' }).runtime.deploy(deploy(), () => {}, NEVER),
+  );
+});
+
+t.test('what is not offered is refused in so many words', async (t) => {
+  const { runtime } = scene(t);
+  const network = { id: 'n', ip: '10.0.0.0', nodeIp: '10.0.0.2', nodes: {} };
+  await t.rejects(
+    runtime.deploy(deploy({ networks: [network] }), () => {}, NEVER),
+    { code: 'YAVM_E_UNSUPPORTED' },
+  );
+  await t.rejects(runtime.transfer(), { code: 'YAVM_E_UNSUPPORTED' });
+});
+
+t.test('values of environments are told to the log’s redactor before anything else happens', async (t) => {
+  const { runtime, hidden } = scene(t);
+  await runtime.deploy(deploy({ env: { TOKEN: 'secret' } }), () => {}, NEVER);
+  t.same(hidden, ['secret', '/bin', 'image']);
+});
+
+t.test('deploy, start, stop: the VM is counted from its first moment, and stays counted', async (t) => {
+  const all = scene(t);
+  const { runtime, vms } = all;
+  t.match(runtime.usage(), { cpuSeconds: 0, memory: 0, storage: 0 });
+  await runtime.deploy(deploy(), () => {}, NEVER);
+  await runtime.start(START, NO_OUTPUT, NEVER);
+  t.equal(all.attached, 1);
+  const running = runtime.usage();
+  t.ok(running.cpuSeconds > 0 && running.memory > 0 && running.memoryPeak >= running.memory);
+  t.equal(running.storage, 4096);
+  await runtime.stop(2000);
+  t.same(vms[0]?.calls, ['stop 800', 'kill']);
+  t.equal(all.attached, 0);
+  const after = runtime.usage();
+  t.equal(after.cpuSeconds, Math.max(5, running.cpuSeconds), 'what the kernel billed at the end');
+  t.match(after, { memory: 0, storage: 0 });
+  t.ok(after.memoryPeak >= running.memory);
+  await t.rejects(runtime.start(START, NO_OUTPUT, NEVER), { code: 'YAVM_E_DEPLOY' }, 'forgotten');
+  await runtime.deploy(deploy(), () => {}, NEVER);
+  await runtime.start(START, NO_OUTPUT, NEVER);
+  t.ok(runtime.usage().cpuSeconds > after.cpuSeconds, 'a second machine adds to it');
+  await runtime.stop(0);
+  t.same(vms[1]?.calls, ['kill'], 'at once');
+});
+
+t.test('a VM that does not stop is killed within the time', async (t) => {
+  const { runtime, vms } = scene(t);
+  await runtime.deploy(deploy(), () => {}, NEVER);
+  await runtime.start(START, NO_OUTPUT, NEVER);
+  (vms[0] as FakeVm).slow = Number.POSITIVE_INFINITY;
+  const began = performance.now();
+  await runtime.stop(500);
+  const took = performance.now() - began;
+  t.same(vms[0]?.calls, ['stop 200', 'kill']);
+  t.ok(took >= 390 && took < 500, `${took} ms`);
+});
+
+t.test('a stop gives up the download and the boot that are under way', async (t) => {
+  const hang = (signal: AbortSignal | undefined) =>
+    new Promise<never>((_, reject) => signal?.addEventListener('abort', () => reject(signal.reason)));
+  const downloading = scene(t, { fetchImage: ({ signal }) => hang(signal) });
+  const deployed = downloading.runtime.deploy(deploy(), () => {}, NEVER);
+  deployed.catch(() => {});
+  await new Promise((resolve) => setImmediate(resolve));
+  await downloading.runtime.stop(1000);
+  await t.rejects(deployed, { code: 'YAVM_E_VM_STOPPED' });
+
+  const booting = scene(t, { startVm: (_spec, { signal }) => hang(signal) });
+  await booting.runtime.deploy(deploy(), () => {}, NEVER);
+  const abort = new AbortController();
+  const started = booting.runtime.start(START, NO_OUTPUT, abort.signal);
+  started.catch(() => {});
+  abort.abort(new Error('terminated'));
+  await t.rejects(started, { message: 'terminated' });
+});
