@@ -14,7 +14,8 @@ export interface BatchLines {
 export const jsonLines: BatchLines = {
   event(event) {
     const output = 'output' in event ? jsonOutput(event.output) : undefined;
-    return [JSON.stringify({ kind: event.kind, ...event, output })];
+    const { kind, ...rest } = event;
+    return [JSON.stringify({ kind, ...rest, output })];
   },
   results(results) {
     return results.map((result) => {

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import type { Command } from 'commander';
 import { connectGsb, type GsbAddress, parseGsbUrl } from '../gsb/index.ts';
 import { withDeadline } from '../lib/deadline.ts';
-import { parseDuration } from '../lib/duration.ts';
+import { formatDuration, parseDuration } from '../lib/duration.ts';
 import { toError, YavmError } from '../lib/errors.ts';
 import { assetsFolder } from '../lib/paths.ts';
 import { type CommandResult, Requestor } from '../node/index.ts';
@@ -163,10 +163,8 @@ function checkOptions(options: Options): void {
 function timeLimit(milliseconds: number | undefined, signal: AbortSignal) {
   if (milliseconds === undefined) return { signal, passed: () => false, clear() {} };
   const abort = new AbortController();
-  const reason = new YavmError(
-    'YAVM_E_COMMAND_TIMEOUT',
-    `the script ran longer than --timeout ${milliseconds} ms`,
-  );
+  const text = `the script ran longer than --timeout ${formatDuration(milliseconds)}`;
+  const reason = new YavmError('YAVM_E_COMMAND_TIMEOUT', text);
   const timer = setTimeout(() => abort.abort(reason), milliseconds);
   return {
     signal: AbortSignal.any([signal, abort.signal]),
