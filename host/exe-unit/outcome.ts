@@ -36,7 +36,7 @@ export function programEnd({ exitCode, outOfMemory }: RunEnd): Outcome {
 const SOURCES: readonly (readonly [code: RegExp, prefix: string])[] = [
   [/^YAVM_E_(TRANSFER|HTTP|GFTP|URL|IMAGE_(CACHE|DOWNLOAD|HASH))/, 'Local service error: Transfer error: '],
   [/^YAVM_E_(NET|VPN|INET)/, 'Net error: '],
-  [/^YAVM_E_GSB/, 'Gsb error: '],
+  [/^YAVM_E_GSB_/, 'Gsb error: '],
 ];
 const BY_KIND: Partial<Record<CommandKind, string>> = { transfer: 'Local service error: Transfer error: ' };
 const OTHERS = 'Runtime error: ';

@@ -1,0 +1,290 @@
+/** The whole path of production: a bus, ya-vm as the provider's exe-unit, an image from a web server, a VM. */
+import { createHash } from 'node:crypto';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
+import t, { type Test } from 'tap';
+import type { Flex } from '../../host/gsb/types.ts';
+import { silentLogger } from '../../host/lib/logger.ts';
+import { ActivityHost, type RunningActivity } from '../../host/node/activity-host.ts';
+import type { ActivityEvent } from '../../host/node/activity-service.ts';
+import type { RuntimeEvent } from '../../host/node/messages.ts';
+import { LocalNode } from '../../host/node/node.ts';
+import type { Requestor } from '../../host/node/requestor.ts';
+import { readProcessUsage } from '../../host/usage/process.ts';
+import { findProcesses, findQemu, waitUntil } from '../lib/processes.ts';
+import { DEMO_IMAGE, privateEnvironment } from '../lib/vm.ts';
+import { LAUNCHER, runCli } from '../lib/ya-vm.ts';
+
+const LONG = { timeout: 400_000 };
+const VECTOR = [
+  'golem.usage.cpu_sec',
+  'golem.usage.duration_sec',
+  'golem.usage.gib',
+  'golem.usage.storage_gib',
+];
+const GIB = 1024 ** 3;
+
+/** A web server with the demo image; its task package, and how often it was fetched. */
+async function serveImage(t: Test): Promise<{ taskPackage: string; fetched(): number }> {
+  const image = readFileSync(DEMO_IMAGE);
+  let fetched = 0;
+  const server = createServer((request, response) => {
+    if (request.method === 'GET') fetched++;
+    response.writeHead(200, { 'content-length': image.length });
+    response.end(request.method === 'HEAD' ? undefined : image);
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  t.teardown(() => void server.close());
+  const hash = createHash('sha3-224').update(image).digest('hex');
+  const { port } = server.address() as AddressInfo;
+  return {
+    taskPackage: `hash:sha3:${hash}:http://joe:pass-word@127.0.0.1:${port}/demo.gvmi`,
+    fetched: () => fetched,
+  };
+}
+
+async function setUp(
+  t: Test,
+  env: Record<string, string> = { YA_VM_ACCEL: process.env.YAVM_TEST_ACCEL ?? 'tcg' },
+) {
+  const environment = privateEnvironment(t);
+  const folder = environment.XDG_RUNTIME_DIR as string;
+  const node = await LocalNode.start({
+    address: { kind: 'unix', path: join(folder, 'gsb.sock') },
+    logger: silentLogger,
+  });
+  const running: RunningActivity[] = [];
+  t.teardown(async () => {
+    for (const activity of running) await activity.stop(0);
+    await node.close();
+  });
+  const { taskPackage, fetched } = await serveImage(t);
+  const host = new ActivityHost({
+    program: [LAUNCHER],
+    service: node.service,
+    gsbUrl: node.url,
+    folder,
+    cacheFolder: join(folder, 'cache'),
+    env: { ...environment, ...env, EXE_UNIT_LOG_DIR: undefined },
+  });
+  const events: ActivityEvent[] = [];
+  node.service.listen((event) => void events.push(event));
+  return {
+    environment,
+    folder,
+    node,
+    events,
+    fetched,
+    async begin() {
+      const activity = await host.start({
+        agreement: {
+          requestorId: `0x${'1'.repeat(40)}`,
+          providerId: `0x${'2'.repeat(40)}`,
+          usageVector: VECTOR,
+          limits: { memoryGib: 0.25, storageGib: 0.25, cores: 1, threads: 1 },
+          taskPackage,
+        },
+      });
+      running.push(activity);
+      return { activity, requestor: node.requestor(activity.activity) };
+    },
+    /** Ids of the VMs that have a run folder. */
+    vms: () => (existsSync(join(folder, 'ya-vm')) ? readdirSync(join(folder, 'ya-vm')) : []),
+  };
+}
+
+function sh(line: string, stream = true): Flex {
+  const mode = stream ? { stream: {} } : { atEnd: {} };
+  return { run: { entry_point: '/bin/sh', args: ['-c', line], capture: { stdout: mode, stderr: mode } } };
+}
+
+/** Runs a script to its end. */
+async function perform(requestor: Requestor, script: Flex[]) {
+  return await requestor.finished(await requestor.exec(script));
+}
+
+function logOf({ workFolder, activity }: RunningActivity): string {
+  return readFileSync(join(workFolder, 'logs', `exe-unit_${activity}.log`), 'utf8');
+}
+
+t.test('deploy, start, run, stream, results, terminate, SIGTERM', LONG, async (t) => {
+  const { activity, requestor, vms, events, fetched, environment } = await begin(t);
+  const script: Flex[] = [
+    {
+      deploy: {
+        env: { TOKEN: 'very-secret-value' },
+        hosts: { peer: '10.1.2.3' },
+        hostname: 'box',
+        volumes: ['/data'],
+      },
+    },
+    { start: {} },
+    sh('echo "$TOKEN $0 $(hostname) $(pwd)"; grep -w peer /etc/hosts; ls -d /data; echo oops >&2; exit 3'),
+  ];
+  const batch = await requestor.exec(script);
+  const streamed: RuntimeEvent[] = [];
+  for await (const event of requestor.stream(batch)) streamed.push(event);
+  const text = (kind: 'stdout' | 'stderr') =>
+    streamed.flatMap((event) => (event.kind === kind ? [event.output] : [])).join('');
+  t.match(text('stdout'), /^very-secret-value sh box \/\S*\n10\.1\.2\.3\s+peer\n\/data\n$/);
+  t.equal(text('stderr'), 'oops\n');
+  t.match(streamed.at(-1), { kind: 'finished', index: 2, returnCode: 3 });
+  const results = await requestor.finished(batch);
+  t.match(results, [
+    { ok: true },
+    { ok: true },
+    { ok: false, stdout: text('stdout'), isBatchFinished: true },
+  ]);
+  t.equal(fetched(), 1);
+
+  t.match(await perform(requestor, [{ run: { entry_point: '/no/such/program' } }]), [
+    { ok: false, message: /ENOENT|not found/i },
+  ]);
+  t.match(await perform(requestor, [{ transfer: { from: 'http://h/x', to: 'container:/x' } }]), [
+    { ok: false, message: /YAVM_E_UNSUPPORTED/ },
+  ]);
+
+  const [id] = vms();
+  t.ok(id, 'its run folder is there');
+  const attached = await runCli(t, ['shell', id as string, '-c', 'echo from the shell'], {
+    env: environment,
+  });
+  t.equal(attached.stdout.toString(), 'from the shell\n');
+
+  // Again from the start, with the image from the cache.
+  t.match(await perform(requestor, [{ terminate: {} }]), [{ ok: true }]);
+  t.equal(findQemu([id as string]).length, 0);
+  t.match(await perform(requestor, [{ deploy: {} }, { start: {} }, sh('echo again', false)]), [
+    {},
+    {},
+    { ok: true, stdout: 'again\n' },
+  ]);
+  t.equal(fetched(), 1);
+
+  const ids = vms();
+  const began = performance.now();
+  t.same(await activity.stop(), { code: 0, signal: null });
+  const took = performance.now() - began;
+  t.ok(took < 4000, `${took} ms`);
+  t.match(activity.record, {
+    state: ['Terminated', null],
+    reason: /^Interrupted by signal: 15: \{"batches_done":5,/,
+  });
+  t.same(readdirSync(activity.workFolder), ['logs']);
+  t.same(vms(), []);
+  t.same(findQemu(ids), []);
+
+  const vectors = events.flatMap((event) => (event.kind === 'usage' ? [event.usage as number[]] : []));
+  t.ok(
+    vectors.every((vector, index) => vector.every((value, at) => value >= (vectors[index - 1]?.[at] ?? 0))),
+    'the vector never falls, over two machines',
+  );
+  const [cpu = 0, , memory = 0, storage = 0] = vectors.at(-1) as number[];
+  t.ok(cpu > 1, `${cpu} s of CPU`);
+  t.ok(memory > 0.05 && memory < 0.6, `${memory} GiB`);
+  t.ok(storage > 0 && storage < 0.25, `${storage} GiB`);
+
+  const log = logOf(activity);
+  for (const secret of ['very-secret-value', 'pass-word', 'joe:']) t.notOk(log.includes(secret), secret);
+  t.match(log, /"phase":"kernel"/);
+});
+
+async function begin(t: Test, env?: Record<string, string>) {
+  const parts = await setUp(t, env);
+  return { ...parts, ...(await parts.begin()) };
+}
+
+t.test('CPU and storage are what the kernel says, within 2 %', LONG, async (t) => {
+  const { activity, requestor, vms } = await begin(t);
+  await perform(requestor, [{ deploy: {} }, { start: {} }]);
+  const [qemu] = findQemu(vms());
+  const before = await requestor.usage();
+  const cpuBefore = readProcessUsage(qemu as number)?.cpuSeconds ?? 0;
+  await perform(requestor, [sh('i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done')]);
+  await perform(requestor, [sh('dd if=/dev/urandom of=/big bs=1M count=48 && sync')]);
+  const [cpu = 0, , memory = 0, storage = 0] = (await requestor.usage()).current as number[];
+  const real = readProcessUsage(qemu as number);
+  const clock = schedstat(qemu as number);
+  t.ok(Math.abs(cpu - clock) <= 0.02 * clock + 0.02, `${cpu} s against ${clock} s of all threads`);
+  t.ok(cpu - (before.current?.[0] ?? 0) > 0 && cpuBefore > 0);
+  t.ok(Math.abs(memory * GIB - (real?.memoryPeak ?? 0)) <= 0.02 * memory * GIB, `${memory} GiB`);
+  t.ok(
+    storage * GIB > 48 * 2 ** 20 && storage * GIB < 80 * 2 ** 20,
+    `${storage} GiB for 48 MiB and a file system`,
+  );
+  await activity.stop();
+  t.ok((activity.record?.usage?.[0] ?? 0) >= cpu, 'the last report has the rest of it');
+});
+
+/** CPU seconds of a process by another account of the kernel's: nanoseconds of each living thread. */
+function schedstat(pid: number): number {
+  const folder = `/proc/${pid}/task`;
+  const times = readdirSync(folder).map((task) =>
+    Number(readFileSync(`${folder}/${task}/schedstat`, 'latin1').split(' ')[0]),
+  );
+  return times.reduce((sum, time) => sum + time, 0) / 1e9;
+}
+
+t.test('SIGTERM ends it in time when QEMU hangs', LONG, async (t) => {
+  const { activity, requestor, vms } = await begin(t);
+  await perform(requestor, [{ deploy: {} }, { start: {} }]);
+  const hanging = await requestor.exec([sh('sleep 1000')]);
+  t.ok(hanging);
+  const ids = vms();
+  const [qemu] = findQemu(ids);
+  process.kill(qemu as number, 'SIGSTOP');
+  const began = performance.now();
+  t.same(await activity.stop(), { code: 0, signal: null });
+  const took = performance.now() - began;
+  t.ok(took < 4000, `${took} ms`);
+  t.match(activity.record, { state: ['Terminated', null], reason: /"batches_pending":1/ });
+  t.not(await waitUntil(() => findQemu(ids).length === 0, 2000), null);
+  t.same(vms(), []);
+});
+
+t.test('SIGTERM during the boot, and terminate during it', LONG, async (t) => {
+  const { activity, requestor, node, vms } = await begin(t);
+  const booting = () =>
+    node.service.reached(activity.activity, ({ state }) => state.join() === 'Deployed,Ready', {
+      deadline: 60_000,
+      what: 'the boot',
+    });
+  const first = await requestor.exec([{ deploy: {} }, { start: {} }, sh('echo never')]);
+  await booting();
+  t.match(await perform(requestor, [{ terminate: {} }]), [{ ok: true }]);
+  t.match(await requestor.finished(first), [{ ok: true }, { ok: false }]);
+  t.match(await requestor.state(), { state: ['Initialized', null] });
+  await requestor.exec([{ deploy: {} }, { start: {} }]);
+  await booting();
+  const ids = vms();
+  const began = performance.now();
+  t.same(await activity.stop(), { code: 0, signal: null });
+  t.ok(performance.now() - began < 4000);
+  t.not(await waitUntil(() => findQemu(ids).length === 0, 2000), null);
+  t.same(vms(), []);
+});
+
+t.test('kill -9 of the supervisor: QEMU is gone within 2 s', LONG, async (t) => {
+  const { activity, requestor, vms, folder } = await begin(t);
+  await perform(requestor, [{ deploy: {} }, { start: {} }]);
+  const ids = vms();
+  t.equal(findQemu(ids).length, 1);
+  process.kill(activity.pid as number, 'SIGKILL');
+  await activity.ended;
+  const took = await waitUntil(() => findQemu(ids).length === 0, 2000);
+  t.not(took, null, `${took} ms`);
+  t.same(findProcesses(`XDG_RUNTIME_DIR=${folder}`), []);
+});
+
+t.test('a provider without KVM refuses, unless emulation was asked for', LONG, async (t) => {
+  const { activity, requestor } = await begin(t, { YA_VM_ACCEL: '' });
+  const [result] = await perform(requestor, [{ deploy: {} }]);
+  if (result?.ok) {
+    t.pass('KVM works here');
+  } else {
+    t.match(result?.message, /YAVM_E_NO_KVM/);
+  }
+  await activity.stop();
+});
