@@ -25,6 +25,8 @@ import { OutputFeed } from '../runtime/output-feed.ts';
 import { ATTACH_SOCKET, type StartedVm, type StartHooks } from './boot.ts';
 import { type LocalActivity, startLocalActivity, USAGE_VECTOR } from './local-activity.ts';
 
+/** Bytes of output on their way to us at most: what comes beyond waits in the supervisor's spool. */
+const WINDOW = 4 * 1024 * 1024;
 /** From the supervisor's word that there is no such command to the event that says why, at most, milliseconds. */
 const FAILURE_TOLD = 10_000;
 
@@ -135,7 +137,8 @@ class ActivityVm implements StartedVm {
         `the supervisor has ended (${signal ?? `exit code ${code}`})`,
       );
     });
-    void command.follow(requestor.stream(batch), lost);
+    const taken = (bytes: number) => void requestor.taken(batch, bytes);
+    void command.follow(requestor.stream(batch, { window: WINDOW }), taken, lost);
     // It answers when the command runs; one that cannot be started ends its batch instead.
     const adopted = attach.adopt(LOCAL_TOKEN, { stdin: spec.stdin === true });
     adopted.catch(() => {});
@@ -228,20 +231,33 @@ class RemoteCommand implements RunningCommand {
     this.#adopted = command;
   }
 
-  /** Passes on what the batch tells. `lost` rejects when nothing more can come. */
-  async follow(events: AsyncIterable<RuntimeEvent>, lost: Promise<never>): Promise<void> {
+  /** Passes on what the batch tells, and tells how much output was `taken` so far. `lost` rejects when nothing more can come. */
+  async follow(
+    events: AsyncIterable<RuntimeEvent>,
+    taken: (bytes: number) => void,
+    lost: Promise<never>,
+  ): Promise<void> {
     try {
-      await Promise.race([this.#passOn(events), lost]);
+      await Promise.race([this.#passOn(events, taken), lost]);
     } catch (error) {
       this.#fail(toError(error));
     }
   }
 
-  async #passOn(events: AsyncIterable<RuntimeEvent>): Promise<void> {
+  async #passOn(events: AsyncIterable<RuntimeEvent>, taken: (bytes: number) => void): Promise<void> {
+    let total = 0;
+    let told = 0;
     for await (const event of events) {
-      if (event.kind === 'stdout') await this.#feeds.stdout.put(bytesOf(event.output));
-      else if (event.kind === 'stderr') await this.#feeds.stderr?.put(bytesOf(event.output));
-      else if (event.kind === 'finished') await this.#finish(event.message);
+      if (event.kind === 'stdout' || event.kind === 'stderr') {
+        const bytes = bytesOf(event.output);
+        await this.#feeds[event.kind]?.put(bytes);
+        total += bytes.length;
+        if (total - told < WINDOW / 4) continue;
+        told = total;
+        taken(total);
+      } else if (event.kind === 'finished') {
+        await this.#finish(event.message);
+      }
     }
     this.stdout.end();
     this.stderr?.end();

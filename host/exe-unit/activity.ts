@@ -173,14 +173,17 @@ export class Activity {
     }
   }
 
-  /** Items of StreamExecBatchResults, ending with the batch. @throws {Error} at once: `Bad request: Unknown batch: <id>` */
-  stream(batchId: string, signal: AbortSignal): AsyncIterable<Flex> {
+  /**
+   * Items of StreamExecBatchResults, ending with the batch. `patient`: the subscriber may take nothing for as long as it
+   * likes. @throws {Error} at once: `Bad request: Unknown batch: <id>`
+   */
+  stream(batchId: string, signal: AbortSignal, patient: boolean = false): AsyncIterable<Flex> {
     const batch = this.#batches.get(batchId);
     if (batch === undefined) throw new Error(`Bad request: Unknown batch: ${batchId}`);
     if (batch.watchers >= this.#limits.waiting) {
       throw new RpcError('service', 'too many streams of this batch (YAVM_E_BATCH_LIMIT)');
     }
-    return streamEvents(batch, this.#clock, signal);
+    return streamEvents(batch, this.#clock, signal, patient ? Number.POSITIVE_INFINITY : undefined);
   }
 
   /** Answer of GetRunningCommand. @throws {RpcError} notFound */

@@ -42,14 +42,23 @@ type Following = { [Name in StreamName]?: Place } & {
   progress: number;
 };
 
-/** Subscribes at once; the iterable is to be iterated once. @throws while iterating: {YavmError} YAVM_E_STREAM_STALLED; YAVM_E_SPOOL */
-export function streamEvents(batch: Batch, clock: Clock, signal: AbortSignal): AsyncIterable<Flex> {
+/**
+ * Subscribes at once; the iterable is to be iterated once. `stall`: milliseconds that it may take nothing.
+ * @throws while iterating: {YavmError} YAVM_E_STREAM_STALLED; YAVM_E_SPOOL
+ */
+export function streamEvents(
+  batch: Batch,
+  clock: Clock,
+  signal: AbortSignal,
+  stall: number = STALL,
+): AsyncIterable<Flex> {
   const subscription = new Subscription(batch, signal);
   const events = subscription.events();
   let cancel = () => {};
   /** From each item handed out to the wish for the next. */
   const watch = () => {
-    cancel = clock.after(STALL, () => subscription.close(stalled(batch)));
+    if (stall === Number.POSITIVE_INFINITY) return;
+    cancel = clock.after(stall, () => subscription.close(stalled(batch, stall)));
   };
   watch();
   const iterator: AsyncIterator<Flex, undefined> = {
@@ -70,10 +79,10 @@ export function streamEvents(batch: Batch, clock: Clock, signal: AbortSignal): A
   return { [Symbol.asyncIterator]: () => iterator };
 }
 
-const stalled = ({ id }: Batch) =>
+const stalled = ({ id }: Batch, stall: number) =>
   new YavmError(
     'YAVM_E_STREAM_STALLED',
-    `batch ${id}: nothing was taken from this stream for ${STALL / 1000} s`,
+    `batch ${id}: nothing was taken from this stream for ${stall / 1000} s`,
   );
 
 class Subscription implements Subscriber {

@@ -3,6 +3,7 @@ import { type Binding, type CallInfo, type Flex, FlexInt, type FlexMap, RpcError
 import { YavmError } from '../lib/errors.ts';
 import type { Logger } from '../lib/logger.ts';
 import type { Activity } from './activity.ts';
+import { Pace } from './pace.ts';
 import { parseScript } from './script.ts';
 
 export interface HandlerParts {
@@ -10,6 +11,8 @@ export interface HandlerParts {
   activity: Pick<Activity, 'state' | 'exec' | 'results' | 'stream' | 'running'>;
   /** The vector as of now. @throws {RpcError} usageLimitExceeded */
   usage(): number[];
+  /** Streams take a window, and StreamTaken is bound: see pace.ts. For an activity whose requestor is this host's. */
+  paced?: boolean;
   logger: Logger;
 }
 
@@ -22,7 +25,10 @@ export function addressOf(activityId: string): string {
 }
 
 /** The bindings by message id. */
-export function handlersFor({ activityId, activity, usage, logger }: HandlerParts): Record<string, Binding> {
+export function handlersFor(parts: HandlerParts): Record<string, Binding> {
+  const { activityId, activity, usage, logger, paced = false } = parts;
+  /** Of streams that run, by batch. */
+  const paces = new Map<string, Pace>();
   /** A unary handler behind the check of the activity's id. */
   const unary = (answer: (body: FlexMap, call: CallInfo) => Promise<Flex> | Flex): Binding => ({
     unary: (body, call) => {
@@ -51,14 +57,28 @@ export function handlersFor({ activityId, activity, usage, logger }: HandlerPart
     StreamExecBatchResults: {
       stream: (body, { signal }) => {
         // The one message whose fields are not in camel case.
-        const { activity_id, batch_id } = fieldsOf(body);
+        const { activity_id, batch_id, window } = fieldsOf(body);
         if (activity_id !== activityId) {
           throw new Error(`Bad request: Remote service error: ${forbidden(activity_id)}`);
         }
-        return activity.stream(text(batch_id, 'batch_id'), signal);
+        const batch = text(batch_id, 'batch_id');
+        if (!paced || typeof window !== 'number') return activity.stream(batch, signal);
+        const pace = new Pace(window);
+        paces.set(batch, pace);
+        return pace.follow(activity.stream(batch, signal, true), signal);
       },
     },
+    ...(paced ? { StreamTaken: unary((fields) => streamTaken(paces, fields)) } : {}),
   };
+}
+
+/** The subscriber's word on how much it has taken. */
+function streamTaken(paces: ReadonlyMap<string, Pace>, { batchId, bytes }: FlexMap): Flex {
+  const pace = paces.get(text(batchId, 'batchId'));
+  if (typeof bytes !== 'number')
+    throw new YavmError('YAVM_E_GSB_BODY', "the message has no number in 'bytes'");
+  pace?.taken(bytes);
+  return null;
 }
 
 function fieldsOf(body: Flex): FlexMap {

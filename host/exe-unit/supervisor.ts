@@ -100,7 +100,8 @@ async function supervise({ options, host, log, ending, task, started }: Parts): 
     reportState: async (pair) => await reporter?.state(pair),
     logger,
   });
-  if (gsb) bindAll(gsb, { id, activity, ending, logger, usage: () => vectorFor(meter) });
+  const paced = host.env[LOCAL_FOLDER] !== undefined;
+  if (gsb) bindAll(gsb, { id, activity, ending, logger, paced, usage: () => vectorFor(meter) });
   const initialized = activity.initialized();
   const stopTicks = everySecond(ticker(reporter, takeUsage, meter, logger));
   gsb?.onState((state, error) => {

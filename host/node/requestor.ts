@@ -87,14 +87,23 @@ export class Requestor {
   /** Events of a batch as they come; how it begins and ends is the activity's business (4.8). */
   async *stream(
     batchId: string,
-    { signal, deadline = STREAM }: { signal?: AbortSignal; deadline?: number } = {},
+    { signal, deadline = STREAM, window }: { signal?: AbortSignal; deadline?: number; window?: number } = {},
   ): AsyncGenerator<RuntimeEvent> {
     // The one request with names in snake case.
-    const body = { activity_id: this.activity, batch_id: batchId };
+    const body = { activity_id: this.activity, batch_id: batchId, window };
     const options = this.#options(deadline, signal);
     for await (const item of this.#gsb.stream(`${this.#prefix}/StreamExecBatchResults`, body, options)) {
       yield readRuntimeEvent(item);
     }
+  }
+
+  /**
+   * Of a stream with a `window`, which only an exe-unit of this host's knows: so many bytes of output were taken since
+   * its begin. Never rejects: where the answer is lost, the stream is too.
+   */
+  async taken(batchId: string, bytes: number): Promise<void> {
+    const body = { activityId: this.activity, batchId, bytes };
+    await this.#call('StreamTaken', body, PROMPT).catch(() => {});
   }
 
   async state(signal?: AbortSignal): Promise<ActivityState> {
