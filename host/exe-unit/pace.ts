@@ -24,14 +24,15 @@ export class Pace {
     this.#wake();
   }
 
-  /** The events, each once there is room for it. */
+  /** The events, those with output each once there is room for it. */
   async *follow(events: AsyncIterable<Flex>, signal: AbortSignal): AsyncGenerator<Flex, void, undefined> {
     const stop = () => this.#wake();
     signal.addEventListener('abort', stop, { once: true });
     try {
       for await (const event of events) {
-        while (this.#sent - this.#taken >= this.#window && !signal.aborted) await this.#change();
-        this.#sent += outputBytes(event);
+        const bytes = outputBytes(event);
+        while (bytes > 0 && this.#sent - this.#taken >= this.#window && !signal.aborted) await this.#change();
+        this.#sent += bytes;
         yield event;
       }
     } finally {
