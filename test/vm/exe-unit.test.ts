@@ -1,6 +1,6 @@
 /** The whole path of production: a bus, ya-vm as the provider's exe-unit, an image from a web server, a VM. */
 import { createHash } from 'node:crypto';
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
@@ -9,13 +9,15 @@ import type { Flex } from '../../host/gsb/types.ts';
 import { silentLogger } from '../../host/lib/logger.ts';
 import { ActivityHost, type RunningActivity } from '../../host/node/activity-host.ts';
 import type { ActivityEvent } from '../../host/node/activity-service.ts';
+import { buildAgreement } from '../../host/node/agreement-file.ts';
 import type { RuntimeEvent } from '../../host/node/messages.ts';
 import { LocalNode } from '../../host/node/node.ts';
 import type { Requestor } from '../../host/node/requestor.ts';
 import { readProcessUsage } from '../../host/usage/process.ts';
 import { findProcesses, findQemu, waitUntil } from '../lib/processes.ts';
+import { soak } from '../lib/scale.ts';
 import { DEMO_IMAGE, privateEnvironment } from '../lib/vm.ts';
-import { LAUNCHER, runCli } from '../lib/ya-vm.ts';
+import { ACCEL, LAUNCHER, runCli, startCli } from '../lib/ya-vm.ts';
 
 const LONG = { timeout: 400_000 };
 const VECTOR = [
@@ -287,4 +289,50 @@ t.test('a provider without KVM refuses, unless emulation was asked for', LONG, a
     t.match(result?.message, /YAVM_E_NO_KVM/);
   }
   await activity.stop();
+});
+
+t.test('a VM under load: usage comes each second', LONG, async (t) => {
+  const { activity, requestor, events } = await begin(t);
+  await perform(requestor, [{ deploy: {} }, { start: {} }]);
+  const seconds = soak ? 60 : 6;
+  const load = `end=$(($(date +%s)+${seconds})); while [ $(date +%s) -lt $end ]; do head -c 1000000 /dev/zero; done`;
+  const batch = await requestor.exec([sh(load)]);
+  let bytes = 0;
+  for await (const event of requestor.stream(batch))
+    if (event.kind === 'stdout') bytes += event.output.length;
+  await activity.stop();
+  t.ok(bytes > 1e6, `${bytes} bytes of output meanwhile`);
+  const times = events.flatMap((event) => (event.kind === 'usage' ? [event.time] : []));
+  const gap = Math.max(...times.slice(1).map((time, index) => time - (times[index] as number)));
+  t.ok(
+    times.length >= seconds && gap <= 2000,
+    `${times.length} reports, at most ${Math.round(gap)} ms apart`,
+  );
+});
+
+t.test('from-file: the script of a file, without a bus, until a signal', LONG, async (t) => {
+  const env = privateEnvironment(t);
+  const folder = env.XDG_RUNTIME_DIR as string;
+  const file = (name: string, value: unknown) => {
+    writeFileSync(join(folder, name), JSON.stringify(value));
+    return join(folder, name);
+  };
+  const terms = { requestorId: '0x1', providerId: '0x2', usageVector: VECTOR };
+  const limits = { memoryGib: 0.25, storageGib: 0.1, cores: 1 };
+  const logs = join(folder, 'logs');
+  const words = ['from-file', file('script.json', [{ deploy: {} }, { start: {} }, { terminate: {} }])];
+  const options = ['-a', file('a.json', buildAgreement({ ...terms, limits })), '-w', join(folder, 'w')];
+  const cli = startCli(t, [...words, ...options, '-c', join(folder, 'c'), ...ACCEL], {
+    env: { ...env, EXE_UNIT_LOG_DIR: logs },
+  });
+  const log = () => (existsSync(logs) ? readFileSync(join(logs, 'exe-unit.log'), 'utf8') : '');
+  t.not(
+    await waitUntil(() => /"kind":"terminate","returnCode":0/.test(log()), 60_000),
+    null,
+    'the script is over',
+  );
+  t.equal(cli.child.exitCode, null, 'and the exe-unit still there');
+  cli.kill('SIGINT');
+  t.match(await cli.ended(), { code: 0, stderr: '', stdout: { length: 0 } });
+  t.same(readdirSync(join(folder, 'w')), []);
 });
