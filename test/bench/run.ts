@@ -9,13 +9,19 @@ import { join } from 'node:path';
 import { boot } from './boot.ts';
 import { type Bench, type BenchContext, OUT } from './context.ts';
 import { download } from './download.ts';
+import { exeUnitExec } from './exe-unit-exec.ts';
+import { exeUnitSpool } from './exe-unit-spool.ts';
+import { exeUnitStart } from './exe-unit-start.ts';
 import { type BenchResult, table } from './figure.ts';
 import { hostMemory } from './host-memory.ts';
 import { latency } from './latency.ts';
 import { sizes } from './sizes.ts';
 import { throughput } from './throughput.ts';
 
-const BENCHES: Bench[] = [sizes, boot, latency, throughput, hostMemory, download];
+const BENCHES: Bench[] = [
+  ...[sizes, boot, latency, throughput, hostMemory, download],
+  ...[exeUnitStart, exeUnitExec, exeUnitSpool],
+];
 
 /** Average load beyond which something else disturbs the figures. */
 const BUSY = 0.7;

@@ -1,0 +1,105 @@
+/**
+ * Output on the host's side alone: from a stand-in for the VM, which produces as fast as it is taken, through spool and
+ * bus to a requestor. The supervisor is a process of its own; bus and requestor share this one.
+ */
+import type { CommandOutput, Requestor } from '../../host/node/index.ts';
+import type { Bench } from './context.ts';
+import {
+  BRING_UP,
+  buildStandIn,
+  type Provider,
+  peakMemory,
+  perform,
+  runCommand,
+  startProvider,
+} from './exe-unit-provider.ts';
+import type { Figure } from './figure.ts';
+import { withOwner } from './owner.ts';
+
+const MB = 1e6;
+/** A result carries 32 MiB a stream: 50 MB are those of two commands. */
+const CAPTURED = 50 * MB;
+const STREAMED = 1000 * MB;
+/** A result has room for 62 MiB as encoded, and upstream's vectors take four bytes for one: no more than this fits. */
+const CAPTURED_BINARY = 15 * MB;
+const STREAMED_BINARY = 200 * MB;
+/** Seconds. */
+const PATIENCE = 300;
+/** Of a supervisor with its cap of 32 MiB a stream, bytes. */
+const MEMORY = 300 * MB;
+
+type Format = 'str' | 'bin' | 'blob';
+
+interface Measured {
+  /** MB/s. */
+  speed: number;
+  /** Largest memory of the supervisor, bytes. */
+  peak: number;
+}
+
+export const exeUnitSpool: Bench = {
+  name: 'spool',
+  what: `${CAPTURED / MB} MB by results and ${STREAMED / MB} MB by the stream, from a stand-in for the VM`,
+  run: ({ accel }) =>
+    withOwner(async (owner) => {
+      const provider = await startProvider(owner, await buildStandIn(owner), accel);
+      const results = (format: Format, bytes: number) => measure(provider, bytes, format, byResults);
+      const stream = (format: Format, bytes: number) => measure(provider, bytes, format, byStream);
+      return [
+        ...figures('50 MB by results, text', await results('str', CAPTURED), true),
+        ...figures('50 MB by results, blob', await results('blob', CAPTURED), true),
+        ...figures('15 MB by results, binary', await results('bin', CAPTURED_BINARY), false),
+        ...figures('1 GB by the stream, text', await stream('str', STREAMED), true),
+        ...figures('1 GB by the stream, blob', await stream('blob', STREAMED), true),
+        ...figures('200 MB by the stream, binary', await stream('bin', STREAMED_BINARY), false),
+      ];
+    }),
+};
+
+function figures(what: string, { speed, peak }: Measured, judged: boolean): Figure[] {
+  return [
+    { what, value: speed, unit: 'MB/s', limit: judged ? { atLeast: 40 } : undefined },
+    { what: `${what}: peak RSS`, value: peak / MB, unit: 'MB', limit: { atMost: MEMORY / MB } },
+  ];
+}
+
+/** In a supervisor of its own, so that its memory tells of this alone. */
+async function measure(
+  provider: Provider,
+  bytes: number,
+  format: Format,
+  take: (requestor: Requestor, bytes: number, format: Format) => Promise<number>,
+): Promise<Measured> {
+  const { activity, requestor, pid } = await provider.begin();
+  await perform(requestor, BRING_UP);
+  const began = performance.now();
+  const received = await take(requestor, bytes, format);
+  const took = performance.now() - began;
+  const peak = peakMemory(pid);
+  await activity.stop();
+  if (received !== bytes) throw new Error(`${received} bytes came, not ${bytes}`);
+  return { speed: bytes / MB / (took / 1000), peak };
+}
+
+/** Bytes that came in one answer, of two commands. */
+async function byResults(requestor: Requestor, bytes: number, format: Format): Promise<number> {
+  const command = runCommand('bytes', [String(bytes / 2)], { atEnd: { format } });
+  const batch = await requestor.exec([command, command]);
+  const results = await requestor.results(batch, { timeout: PATIENCE });
+  return results.reduce((sum, { stdout }) => sum + sizeOf(stdout), 0);
+}
+
+/** Bytes that came as events. */
+async function byStream(requestor: Requestor, bytes: number, format: Format): Promise<number> {
+  const batch = await requestor.exec([runCommand('bytes', [String(bytes)], { stream: { format } })]);
+  let received = 0;
+  for await (const event of requestor.stream(batch)) {
+    if (event.kind === 'stdout') received += sizeOf(event.output);
+  }
+  return received;
+}
+
+function sizeOf(output: CommandOutput | null): number {
+  if (output === null) return 0;
+  return typeof output === 'string' ? Buffer.byteLength(output) : output.length;
+}
