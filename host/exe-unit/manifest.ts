@@ -15,7 +15,7 @@ export interface ManifestPayload {
   hash: string;
 }
 
-/** Where the task may connect to; undefined in the manifest: nothing is said. */
+/** Where the task may connect to. */
 export type OutboundRules =
   | { unrestricted: true; protocols: string[] }
   | { unrestricted: false; protocols: string[]; urls: string[] };
@@ -27,7 +27,8 @@ export interface Manifest {
   metadata?: { name: string; description?: string; version?: string; authors: string[]; homepage?: string };
   payload: ManifestPayload[];
   script?: { commands: string[]; match: RuleMatch };
-  outbound?: OutboundRules;
+  /** There: the task wants outbound connections; without `outbound` no rule is given for them. */
+  inet?: { outbound?: OutboundRules };
 }
 
 const MAX_PAYLOAD = 4 * 1024 * 1024;
@@ -146,13 +147,13 @@ function parsePayload(value: unknown, index: number): ManifestPayload {
   };
 }
 
-function parseComputation(value: unknown): Pick<Manifest, 'script' | 'outbound'> {
+function parseComputation(value: unknown): Pick<Manifest, 'script' | 'inet'> {
   const path = 'manifest.compManifest';
   const { version, script, net } = decoder.fields(value, path);
   parseVersion(version, `${path}.version`);
   return {
     script: decoder.optional(script, (value) => parseScriptPart(value, `${path}.script`)),
-    outbound: decoder.optional(net, (value) => parseNet(value, `${path}.net`)),
+    inet: decoder.optional(net, (value) => parseNet(value, `${path}.net`)),
   };
 }
 
@@ -164,11 +165,11 @@ function parseScriptPart(value: unknown, path: string): Manifest['script'] {
   };
 }
 
-function parseNet(value: unknown, path: string): OutboundRules | undefined {
+function parseNet(value: unknown, path: string): Manifest['inet'] {
   const { inet } = decoder.fields(value, path);
   return decoder.optional(inet, (value) => {
     const { out } = decoder.fields(value, `${path}.inet`);
-    return decoder.optional(out, (value) => parseOutbound(value, `${path}.inet.out`));
+    return { outbound: decoder.optional(out, (value) => parseOutbound(value, `${path}.inet.out`)) };
   });
 }
 

@@ -135,7 +135,7 @@ class Translator {
     if (!inClass && character === 'z') return '(?-m:$)';
     if (!inClass && lower === 'b') return `\\${character}`;
     if (/[A-Za-z0-9]/.test(character)) throw new Error(`\\${character} is not supported`);
-    return literal(character);
+    return literal(character, inClass);
   }
 
   #property(letter: string): string {
@@ -174,7 +174,7 @@ class Translator {
       if (character === '\\') result += this.#escape(true);
       else if (character === '[') result += this.#posix();
       else if (this.#doubled(character)) throw new Error('set operations are not supported');
-      else result += character === '-' ? '-' : literal(character);
+      else result += character === '-' ? '-' : literal(character, true);
     }
   }
 
@@ -204,7 +204,7 @@ function isProperty(name: string): boolean {
 }
 
 /** A character that means itself, in JavaScript's unforgiving flag `u`. */
-function literal(character: string): string {
-  if (/[\^$\\.*+?()[\]{}|/-]/.test(character)) return `\\${character}`;
-  return character;
+function literal(character: string, inClass: boolean): string {
+  const special = inClass ? /[\^$\\.*+?()[\]{}|/-]/ : /[\^$\\.*+?()[\]{}|/]/;
+  return special.test(character) ? `\\${character}` : character;
 }

@@ -229,10 +229,10 @@ t.test(
       if (!match) continue;
       seen++;
       const [, json = '', verdict] = match;
-    const parse = () => parseScript([JSON.parse(json)]);
-    if (verdict === 'Ok') t.doesNotThrow(parse, json);
-    else t.throws(parse, { code: 'YAVM_E_SCRIPT' }, json);
-  }
+      const parse = () => parseScript([JSON.parse(json)]);
+      if (verdict === 'Ok') t.doesNotThrow(parse, json);
+      else t.throws(parse, { code: 'YAVM_E_SCRIPT' }, json);
+    }
     t.ok(seen >= 20, `${seen} lines`);
     const exec = lines.findIndex((line) => line.startsWith('### Exec deploy,start,run'));
     const hex = /hex=(.*)$/.exec(lines[exec + 2] as string)?.[1] ?? '';
