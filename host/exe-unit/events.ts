@@ -279,8 +279,22 @@ class Subscription implements Subscriber {
     this.#following.delete(record);
   }
 
+  /** Whether there is something that {@link events} would show. */
+  #hasNews(): boolean {
+    if (this.#batch.log[this.#cursor] !== undefined) return true;
+    const record = this.#batch.records.at(-1);
+    const following = record && this.#following.get(record);
+    if (record === undefined || following === undefined) return false;
+    if (record.progress !== null && record.progress.count > following.progress) return true;
+    return STREAMS.some((stream) => {
+      const place = following[stream];
+      return place !== undefined && place.reader.position < place.capture.spool.length;
+    });
+  }
+
   async #change(): Promise<void> {
-    if (this.#closed) return;
+    // Looked at once more: between "nothing" and here lie turns of the generators, in which something may have come.
+    if (this.#closed || this.#hasNews()) return;
     await new Promise<void>((resolve) => {
       const cancel = this.#batch.onChange(resolve);
       this.#wake = () => {
