@@ -132,11 +132,10 @@ export class IncomingCalls {
 
   async #stream(call: OpenCall, handler: StreamHandler): Promise<void> {
     const items = handler(this.#read(call), call.info)[Symbol.asyncIterator]();
-    const given = new Promise<void>((resolve) => call.info.signal.addEventListener('abort', () => resolve()));
     try {
       while (this.#open.has(call)) {
         // A handler that ignores the signal does not keep the call.
-        const item = await Promise.race([items.next(), given]);
+        const item = await unlessAborted(items.next(), call.info.signal);
         if (item === undefined || !this.#open.has(call)) break;
         if (item.done === true) {
           reply(call, {});
@@ -161,6 +160,19 @@ export class IncomingCalls {
   #forget(call: OpenCall): void {
     if (this.#open.delete(call)) this.#bodies -= call.size;
   }
+}
+
+/**
+ * What `work` brings, or undefined when the signal fires first. Not a race of promises: one that lasts as long as the
+ * call would keep each item that won against it.
+ */
+function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T | undefined> {
+  return new Promise((resolve, reject) => {
+    const onAbort = () => resolve(undefined);
+    const settled = () => signal.removeEventListener('abort', onAbort);
+    signal.addEventListener('abort', onAbort, { once: true });
+    work.finally(settled).then(resolve, reject);
+  });
 }
 
 function openCall(link: Link, request: CallRequest): OpenCall {
