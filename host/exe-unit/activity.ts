@@ -33,7 +33,7 @@ export interface ActivityLimits {
   /** Batches that are kept, and those of them that are not over. */
   batches: number;
   running: number;
-  /** Bytes of all scripts together, in memory. */
+  /** Bytes of all batches together in memory, without outputs. */
   scripts: number;
   /** Calls that wait for results, and streams of one batch, at a time. */
   waiting: number;

@@ -31,18 +31,20 @@ export interface CommandRecord {
   end: (Outcome & { time: number; incomplete: boolean }) | null;
   /** When the last output came. */
   outputTime: number;
-  /** Marks in the log. */
-  marks: number;
+  /** Marks and progress entries in the log. */
+  details: number;
   /** The newest progress report, and how many there were. */
   progress: { report: ProgressReport; count: number; time: number } | null;
 }
 
 /**
- * Marks of a command at most, and progress entries of a command. Beyond them the order in which stdout and stderr came
+ * Marks and progress entries of a command at most, and of a batch. Beyond them the order in which stdout and stderr came
  * is not kept any more, and progress is only the newest: nothing is lost, and the log stays small.
  */
-const MAX_MARKS = 1000;
-const MAX_PROGRESS = 200;
+const MAX_DETAILS = 1000;
+const MAX_BATCH_DETAILS = 20_000;
+/** Bytes that an entry of the log takes, about. */
+const ENTRY_SIZE = 100;
 
 /** Reads a batch's captured streams; see events.ts. */
 export interface Subscriber {
@@ -55,20 +57,20 @@ export class Batch {
   readonly script: readonly ScriptCommand[];
   readonly log: LogEntry[] = [];
   readonly records: CommandRecord[] = [];
-  /** Bytes of its script, about. */
-  readonly size: number;
+  readonly #scriptSize: number;
   readonly #clock: Clock;
   readonly #subscribers = new Set<Subscriber>();
   #claimed = false;
   #over = false;
   #frozen = false;
   #stopping = false;
+  #details = 0;
   #waiting: (() => void)[] = [];
 
-  constructor(id: string, script: readonly ScriptCommand[], size: number, clock: Clock) {
+  constructor(id: string, script: readonly ScriptCommand[], scriptSize: number, clock: Clock) {
     this.id = id;
     this.script = script;
-    this.size = size;
+    this.#scriptSize = scriptSize;
     this.#clock = clock;
   }
 
@@ -82,7 +84,7 @@ export class Batch {
       captures,
       end: null,
       outputTime: time,
-      marks: 0,
+      details: 0,
       progress: null,
     };
     this.records.push(record);
@@ -106,8 +108,7 @@ export class Batch {
     const time = this.#clock.now();
     const count = (record.progress?.count ?? 0) + 1;
     record.progress = { report, count, time };
-    if (count <= MAX_PROGRESS) this.#add({ kind: 'progress', record, time, report, count });
-    else this.#changed();
+    this.#detail({ kind: 'progress', record, time, report, count });
   }
 
   /** `incomplete`: the guest announced output that did not arrive. */
@@ -138,6 +139,11 @@ export class Batch {
   }
 
   // ---------------------------------------------------------------- how it is seen
+
+  /** Bytes that it takes in memory, about, without outputs. */
+  get size(): number {
+    return this.#scriptSize + this.log.length * ENTRY_SIZE;
+  }
 
   get over(): boolean {
     return this.#over;
@@ -206,12 +212,19 @@ export class Batch {
     if (last?.kind === 'output' && last.record === record && last.stream === stream) {
       last.to = to;
       this.#changed();
-    } else if (record.marks < MAX_MARKS) {
-      record.marks++;
-      this.#add({ kind: 'output', record, stream, to, time });
     } else {
-      this.#changed();
+      this.#detail({ kind: 'output', record, stream, to, time });
     }
+  }
+
+  #detail(entry: LogEntry): void {
+    if (entry.record.details >= MAX_DETAILS || this.#details >= MAX_BATCH_DETAILS) {
+      this.#changed();
+      return;
+    }
+    entry.record.details++;
+    this.#details++;
+    this.#add(entry);
   }
 
   #add(entry: LogEntry): void {
