@@ -1,115 +1,18 @@
-/** The whole path of production: a bus, ya-vm as the provider's exe-unit, an image from a web server, a VM. */
-import { createHash } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
-import t, { type Test } from 'tap';
+import t from 'tap';
 import type { Flex } from '../../host/gsb/types.ts';
-import { silentLogger } from '../../host/lib/logger.ts';
-import { ActivityHost, type RunningActivity } from '../../host/node/activity-host.ts';
-import type { ActivityEvent } from '../../host/node/activity-service.ts';
 import { buildAgreement } from '../../host/node/agreement-file.ts';
 import type { RuntimeEvent } from '../../host/node/messages.ts';
-import { LocalNode } from '../../host/node/node.ts';
-import type { Requestor } from '../../host/node/requestor.ts';
 import { readProcessUsage } from '../../host/usage/process.ts';
+import { begin, logOf, perform, sh, VECTOR } from '../lib/exe-unit-activity.ts';
 import { findProcesses, findQemu, waitUntil } from '../lib/processes.ts';
 import { soak } from '../lib/scale.ts';
-import { DEMO_IMAGE, privateEnvironment } from '../lib/vm.ts';
-import { ACCEL, LAUNCHER, runCli, startCli } from '../lib/ya-vm.ts';
+import { privateEnvironment } from '../lib/vm.ts';
+import { ACCEL, runCli, startCli } from '../lib/ya-vm.ts';
 
 const LONG = { timeout: 400_000 };
-const VECTOR = [
-  'golem.usage.cpu_sec',
-  'golem.usage.duration_sec',
-  'golem.usage.gib',
-  'golem.usage.storage_gib',
-];
 const GIB = 1024 ** 3;
-
-/** A web server with the demo image; its task package, and how often it was fetched. */
-async function serveImage(t: Test): Promise<{ taskPackage: string; fetched(): number }> {
-  const image = readFileSync(DEMO_IMAGE);
-  let fetched = 0;
-  const server = createServer((request, response) => {
-    if (request.method === 'GET') fetched++;
-    response.writeHead(200, { 'content-length': image.length });
-    response.end(request.method === 'HEAD' ? undefined : image);
-  });
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  t.teardown(() => void server.close());
-  const hash = createHash('sha3-224').update(image).digest('hex');
-  const { port } = server.address() as AddressInfo;
-  return {
-    taskPackage: `hash:sha3:${hash}:http://joe:pass-word@127.0.0.1:${port}/demo.gvmi`,
-    fetched: () => fetched,
-  };
-}
-
-async function setUp(
-  t: Test,
-  env: Record<string, string> = { YA_VM_ACCEL: process.env.YAVM_TEST_ACCEL ?? 'tcg' },
-) {
-  const environment = privateEnvironment(t);
-  const folder = environment.XDG_RUNTIME_DIR as string;
-  const node = await LocalNode.start({
-    address: { kind: 'unix', path: join(folder, 'gsb.sock') },
-    logger: silentLogger,
-  });
-  const running: RunningActivity[] = [];
-  t.teardown(async () => {
-    for (const activity of running) await activity.stop(0);
-    await node.close();
-  });
-  const { taskPackage, fetched } = await serveImage(t);
-  const host = new ActivityHost({
-    program: [LAUNCHER],
-    service: node.service,
-    gsbUrl: node.url,
-    folder,
-    cacheFolder: join(folder, 'cache'),
-    env: { ...environment, ...env, EXE_UNIT_LOG_DIR: undefined },
-  });
-  const events: ActivityEvent[] = [];
-  node.service.listen((event) => void events.push(event));
-  return {
-    environment,
-    folder,
-    node,
-    events,
-    fetched,
-    async begin() {
-      const activity = await host.start({
-        agreement: {
-          requestorId: `0x${'1'.repeat(40)}`,
-          providerId: `0x${'2'.repeat(40)}`,
-          usageVector: VECTOR,
-          limits: { memoryGib: 0.25, storageGib: 0.25, cores: 1, threads: 1 },
-          taskPackage,
-        },
-      });
-      running.push(activity);
-      return { activity, requestor: node.requestor(activity.activity) };
-    },
-    /** Ids of the VMs that have a run folder. */
-    vms: () => (existsSync(join(folder, 'ya-vm')) ? readdirSync(join(folder, 'ya-vm')) : []),
-  };
-}
-
-function sh(line: string, stream = true): Flex {
-  const mode = stream ? { stream: {} } : { atEnd: {} };
-  return { run: { entry_point: '/bin/sh', args: ['-c', line], capture: { stdout: mode, stderr: mode } } };
-}
-
-/** Runs a script to its end. */
-async function perform(requestor: Requestor, script: Flex[]) {
-  return await requestor.finished(await requestor.exec(script));
-}
-
-function logOf({ workFolder, activity }: RunningActivity): string {
-  return readFileSync(join(workFolder, 'logs', `exe-unit_${activity}.log`), 'utf8');
-}
 
 t.test('deploy, start, run, stream, results, terminate, SIGTERM', LONG, async (t) => {
   const { activity, requestor, vms, events, fetched, environment } = await begin(t);
@@ -192,11 +95,6 @@ t.test('deploy, start, run, stream, results, terminate, SIGTERM', LONG, async (t
   for (const secret of ['very-secret-value', 'pass-word', 'joe:']) t.notOk(log.includes(secret), secret);
   t.match(log, /"phase":"kernel"/);
 });
-
-async function begin(t: Test, env?: Record<string, string>) {
-  const parts = await setUp(t, env);
-  return { ...parts, ...(await parts.begin()) };
-}
 
 t.test('CPU and storage are what the kernel says, within 2 %', LONG, async (t) => {
   const { activity, requestor, vms } = await begin(t);
