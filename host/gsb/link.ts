@@ -4,7 +4,7 @@ import { withDeadline } from '../lib/deadline.ts';
 import { type Deferred, deferred } from '../lib/deferred.ts';
 import { toError, YavmError } from '../lib/errors.ts';
 import { formatGsbUrl } from './address.ts';
-import { encodePacket, type Packet, PacketDecoder } from './packet.ts';
+import { encodePieces, type Packet, PacketDecoder } from './packet.ts';
 import type { GsbAddress } from './types.ts';
 
 /** Bytes that wait for a bus that does not read, before the connection is given up. */
@@ -67,11 +67,20 @@ export class Link {
     return !this.#over && this.#socket.writableNeedDrain;
   }
 
-  /** Writes at once or queues; nothing happens when the connection has ended. */
+  /**
+   * Writes at once or queues; nothing happens when the connection has ended. Data from 1 MiB on are not copied: they
+   * must stay as they are.
+   */
   send(packet: Packet): void {
     if (this.#over || this.#socket.destroyed || this.#socket.writableEnded) return;
     if (this.queued > MAX_QUEUED) this.fail(closedError(new Error('it does not read')));
-    else this.#socket.write(encodePacket(packet));
+    else this.#write(encodePieces(packet));
+  }
+
+  #write(pieces: Uint8Array[]): void {
+    this.together(() => {
+      for (const piece of pieces) this.#socket.write(piece);
+    });
   }
 
   /** Sends what `work` sends in one write. */

@@ -136,10 +136,21 @@ const DELIMITED = 2;
 
 /** Data from this size on goes into the frame by itself, so that it is copied once. */
 const LARGE_DATA = 4096;
+/** Data from this size on are not copied at all by {@link encodePieces}. Bytes. */
+export const HUGE_DATA = 1024 * 1024;
 const NO_BYTES = new Uint8Array(0);
 
 /** A frame, its length included. Fields at their defaults are left out. @throws {YavmError} YAVM_E_GSB_FRAME beyond 4 GiB */
 export function encodePacket(packet: Packet): Uint8Array {
+  const [first = NO_BYTES, ...rest] = encodePieces(packet);
+  return rest.length > 0 ? Buffer.concat([first, ...rest]) : first;
+}
+
+/**
+ * The same as pieces that follow one another: {@link HUGE_DATA} are a piece of their own, the packet's very bytes. All
+ * else is copied.
+ */
+export function encodePieces(packet: Packet): Uint8Array[] {
   const { tag, fields } = MEMBERS[packet.kind];
   const values = packet as unknown as Record<string, unknown>;
   const parts: Uint8Array[] = [];
@@ -165,10 +176,10 @@ export function encodePacket(packet: Packet): Uint8Array {
     }
   }
   parts.push(writer.finish());
-  return frameOf(tag, parts);
+  return piecesOf(tag, parts);
 }
 
-function frameOf(tag: number, parts: Uint8Array[]): Uint8Array {
+function piecesOf(tag: number, parts: Uint8Array[]): Uint8Array[] {
   const length = parts.reduce((sum, part) => sum + part.length, 0);
   const head = Writer.create()
     .uint32((tag << 3) | DELIMITED)
@@ -177,13 +188,15 @@ function frameOf(tag: number, parts: Uint8Array[]): Uint8Array {
   if (head.length + length > 0xffffffff) {
     throw new YavmError('YAVM_E_GSB_FRAME', `a packet of ${length} bytes is too long for the bus`);
   }
-  const frame = Buffer.allocUnsafe(LENGTH_BYTES + head.length + length);
-  let offset = frame.writeUInt32BE(head.length + length);
-  for (const part of [head, ...parts]) {
-    frame.set(part, offset);
-    offset += part.length;
-  }
-  return frame;
+  const prefix = Buffer.alloc(LENGTH_BYTES);
+  prefix.writeUInt32BE(head.length + length);
+  const all = [prefix, head, ...parts];
+  const huge = all.findIndex((part) => part.length >= HUGE_DATA);
+  if (huge < 0) return [Buffer.concat(all)];
+  const [before, after] = [all.slice(0, huge), all.slice(huge + 1)].map((some) => Buffer.concat(some));
+  return [before, all[huge], after].filter(
+    (piece) => piece !== undefined && piece.length > 0,
+  ) as Uint8Array[];
 }
 
 function numberOf(names: Enum, value: unknown): number {
