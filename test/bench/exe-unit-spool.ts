@@ -2,8 +2,9 @@
  * Output on the host's side alone: from a stand-in for the VM, which produces as fast as it is taken, through spool and
  * bus to a requestor. The supervisor is a process of its own; bus and requestor share this one.
  */
-import type { CommandOutput, Requestor } from '../../host/node/index.ts';
+import type { Requestor } from '../../host/node/index.ts';
 import type { Bench } from './context.ts';
+import { outputSize, streamSpeed } from './exe-unit-events.ts';
 import {
   BRING_UP,
   buildStandIn,
@@ -72,34 +73,24 @@ async function measure(
 ): Promise<Measured> {
   const { activity, requestor, pid } = await provider.begin();
   await perform(requestor, BRING_UP);
-  const began = performance.now();
-  const received = await take(requestor, bytes, format);
-  const took = performance.now() - began;
+  const speed = await take(requestor, bytes, format);
   const peak = peakMemory(pid);
   await activity.stop();
-  if (received !== bytes) throw new Error(`${received} bytes came, not ${bytes}`);
-  return { speed: bytes / MB / (took / 1000), peak };
+  return { speed, peak };
 }
 
-/** Bytes that came in one answer, of two commands. */
+/** From Exec to the one answer with the outputs of two commands. */
 async function byResults(requestor: Requestor, bytes: number, format: Format): Promise<number> {
   const command = runCommand('bytes', [String(bytes / 2)], { atEnd: { format } });
+  const began = performance.now();
   const batch = await requestor.exec([command, command]);
   const results = await requestor.results(batch, { timeout: PATIENCE });
-  return results.reduce((sum, { stdout }) => sum + sizeOf(stdout), 0);
+  const took = performance.now() - began;
+  const received = results.reduce((sum, { stdout }) => sum + outputSize(stdout), 0);
+  if (received !== bytes) throw new Error(`${received} bytes came, not ${bytes}`);
+  return bytes / MB / (took / 1000);
 }
 
-/** Bytes that came as events. */
-async function byStream(requestor: Requestor, bytes: number, format: Format): Promise<number> {
-  const batch = await requestor.exec([runCommand('bytes', [String(bytes)], { stream: { format } })]);
-  let received = 0;
-  for await (const event of requestor.stream(batch)) {
-    if (event.kind === 'stdout') received += sizeOf(event.output);
-  }
-  return received;
-}
-
-function sizeOf(output: CommandOutput | null): number {
-  if (output === null) return 0;
-  return typeof output === 'string' ? Buffer.byteLength(output) : output.length;
+function byStream(requestor: Requestor, bytes: number, format: Format): Promise<number> {
+  return streamSpeed(requestor, runCommand('bytes', [String(bytes)], { stream: { format } }), bytes);
 }

@@ -10,6 +10,7 @@ import { boot } from './boot.ts';
 import { type Bench, type BenchContext, OUT } from './context.ts';
 import { download } from './download.ts';
 import { exeUnitExec } from './exe-unit-exec.ts';
+import { exeUnitOutput } from './exe-unit-output.ts';
 import { exeUnitSpool } from './exe-unit-spool.ts';
 import { exeUnitStart } from './exe-unit-start.ts';
 import { type BenchResult, table } from './figure.ts';
@@ -20,7 +21,7 @@ import { throughput } from './throughput.ts';
 
 const BENCHES: Bench[] = [
   ...[sizes, boot, latency, throughput, hostMemory, download],
-  ...[exeUnitStart, exeUnitExec, exeUnitSpool],
+  ...[exeUnitStart, exeUnitExec, exeUnitSpool, exeUnitOutput],
 ];
 
 /** Average load beyond which something else disturbs the figures. */
