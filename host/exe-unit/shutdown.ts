@@ -140,5 +140,15 @@ export const END_DEADLINE = 3800;
 
 /** Runs `end`, and goes on without it at the deadline. */
 export async function endInTime(end: Promise<void>): Promise<boolean> {
-  return await Promise.race([end.then(() => true), sleep(END_DEADLINE).then(() => false)]);
+  const over = new AbortController();
+  const late = sleep(END_DEADLINE, over.signal).then(
+    () => false,
+    () => true,
+  );
+  try {
+    return await Promise.race([end.then(() => true), late]);
+  } finally {
+    // Nobody is kept by a timer that nobody waits for.
+    over.abort();
+  }
 }
