@@ -198,8 +198,9 @@ t.test(
 
     const second = onTerminal(t, env, 'shell', id);
     await second.shows('# ');
-    second.type('stty size; sleep 12345 &\r');
+    second.type('stty size; sleep 12345 & echo "in""deed"\r');
     await second.shows('33 99');
+    await second.shows('indeed');
     second.type('\u0010\u0011');
     await second.shows('left the shell');
     t.equal((await second.ended).code, 0);
