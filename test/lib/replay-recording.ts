@@ -1,0 +1,52 @@
+/** A recorded scenario as steps of a conversation between a supervisor and its bus. */
+import { decodeBody, decodePacket, type Packet } from '../../host/gsb/index.ts';
+import { meaning } from './flex-meaning.ts';
+import { readRecording } from './gsb-recordings.ts';
+
+const LENGTH_BYTES = 4;
+
+/** One packet; without one, that side closed the connection. */
+export interface Step {
+  from: 'exe-unit' | 'router';
+  packet: Packet | undefined;
+}
+
+export type CallStep = Extract<Packet, { kind: 'callRequest' }>;
+
+export function readScenario(name: string): Step[] {
+  return readRecording(name).map(({ dir, frame }) => ({
+    from: dir === 'exe-unit→router' ? 'exe-unit' : 'router',
+    packet: frame && decodePacket(frame.subarray(LENGTH_BYTES)),
+  }));
+}
+
+/** Id and report address of the recorded activity. */
+export function activityOf(steps: readonly Step[]): { activityId: string; reportUrl: string } {
+  let activityId = '';
+  let reportUrl = '';
+  for (const { from, packet } of steps) {
+    if (packet?.kind === 'registerRequest') activityId = packet.serviceId.split('/')[3] ?? '';
+    if (from === 'exe-unit' && isReport(packet, 'State'))
+      reportUrl = packet.address.slice(0, packet.address.lastIndexOf('/'));
+  }
+  return { activityId, reportUrl };
+}
+
+export function isReport(packet: Packet | undefined, what: 'State' | 'Usage'): packet is CallStep {
+  return packet?.kind === 'callRequest' && packet.address.endsWith(`/SetActivity${what}`);
+}
+
+/** The pair in a report of the state. */
+export function pairOf(report: CallStep): [string, string | null] {
+  const { state } = meaning(decodeBody(report.data)) as { state: { state: [string, string | null] } };
+  return state.state;
+}
+
+/** Vectors as they were reported. */
+export function usageOf(steps: readonly Step[]): number[][] {
+  return steps.flatMap(({ packet }) => {
+    if (!isReport(packet, 'Usage')) return [];
+    const { usage } = meaning(decodeBody(packet.data)) as { usage: { currentUsage: number[] } };
+    return [usage.currentUsage];
+  });
+}
