@@ -133,7 +133,8 @@ export class GsbConnection implements Gsb {
       return false;
     }
     const requestId = this.#outgoing.nextId();
-    link.send({ kind: 'callRequest', caller, address, requestId, data, noReply: true });
+    // A copy: who gave it may use its memory again.
+    link.send({ kind: 'callRequest', caller, address, requestId, data: Buffer.from(data), noReply: true });
     return true;
   }
 

@@ -108,7 +108,8 @@ export class IncomingCalls {
   /** Frames come by the thousand and are dealt with at once: they are not counted. */
   #answerRaw(call: OpenCall, handle: RawHandler): void {
     try {
-      reply(call, { data: handle(call.request.data, call.info) ?? NO_BYTES });
+      // A copy: the handler may use its memory again.
+      reply(call, { data: Buffer.from(handle(call.request.data, call.info) ?? NO_BYTES) });
     } catch (error) {
       this.#fail(call, error);
     }

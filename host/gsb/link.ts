@@ -68,8 +68,8 @@ export class Link {
   }
 
   /**
-   * Writes at once or queues; nothing happens when the connection has ended. Data from 1 MiB on are not copied: they
-   * must stay as they are.
+   * Writes at once or queues; nothing happens when the connection has ended. Large data are not copied: they must stay
+   * as they are.
    */
   send(packet: Packet): void {
     if (this.#over || this.#socket.destroyed || this.#socket.writableEnded) return;

@@ -137,7 +137,9 @@ const DELIMITED = 2;
 /** Data from this size on goes into the frame by itself, so that it is copied once. */
 const LARGE_DATA = 4096;
 /** Data from this size on are not copied at all by {@link encodePieces}. Bytes. */
-export const HUGE_DATA = 1024 * 1024;
+const HUGE_DATA = 32 * 1024;
+/** Memory for a frame that is not complete, as a multiple of what is there: an event of 128 KiB fits at its first 64. */
+const GROWTH = 4;
 const NO_BYTES = new Uint8Array(0);
 
 /** A frame, its length included. Fields at their defaults are left out. @throws {YavmError} YAVM_E_GSB_FRAME beyond 4 GiB */
@@ -147,8 +149,8 @@ export function encodePacket(packet: Packet): Uint8Array {
 }
 
 /**
- * The same as pieces that follow one another: {@link HUGE_DATA} are a piece of their own, the packet's very bytes. All
- * else is copied.
+ * The same as pieces that follow one another: huge data are a piece of their own, the packet's very bytes. All else is
+ * copied.
  */
 export function encodePieces(packet: Packet): Uint8Array[] {
   const { tag, fields } = MEMBERS[packet.kind];
@@ -205,8 +207,8 @@ function numberOf(names: Enum, value: unknown): number {
 }
 
 /**
- * Cuts a byte stream into packets. Holds one incomplete frame at most, and no more memory than the larger of twice
- * what has arrived of it.
+ * Cuts a byte stream into packets. Holds one incomplete frame at most, and no more memory than four times what
+ * has arrived of it.
  */
 export class PacketDecoder {
   readonly #most: number;
@@ -267,8 +269,8 @@ export class PacketDecoder {
     const taken = Math.min(bytes.length, whole - this.#held);
     const size = this.#held + taken;
     if (size > this.#buffer.length) {
-      // Doubled, not allocated as announced: who announces 64 MiB has to send them before they cost anything.
-      const grown = Buffer.allocUnsafeSlow(Math.max(size, Math.min(whole, 2 * this.#buffer.length)));
+      // Grown, not allocated as announced: who announces 64 MiB has to send them before they cost anything.
+      const grown = Buffer.allocUnsafeSlow(Math.max(size, Math.min(whole, GROWTH * size)));
       grown.set(this.#buffer.subarray(0, this.#held));
       this.#buffer = grown;
     }

@@ -5,6 +5,8 @@ import { bodyError } from './format.ts';
 /** Bytes of a body that is written, at most; offsets beyond 4 GiB are not supported, and no peer wants them. */
 const MAX_WRITTEN = 1024 * 1024 * 1024;
 const FIRST_SIZE = 256;
+/** Room beside what is written at once: most bodies are one large value and a little around it. */
+const SLACK = 512;
 
 export class GrowingBytes {
   #buffer: Buffer = Buffer.allocUnsafe(FIRST_SIZE);
@@ -81,7 +83,7 @@ export class GrowingBytes {
     const wanted = this.#length + more;
     if (wanted <= this.#buffer.length) return;
     if (wanted > MAX_WRITTEN) throw bodyError(`more than ${MAX_WRITTEN} bytes`);
-    const grown = Buffer.allocUnsafe(Math.max(wanted, 2 * this.#buffer.length));
+    const grown = Buffer.allocUnsafe(Math.max(wanted + SLACK, 2 * this.#buffer.length));
     grown.set(this.#buffer.subarray(0, this.#length));
     this.#buffer = grown;
   }
