@@ -20,6 +20,8 @@ export type ConversationMeaning = {
   /** By the call: its number among the calls to the supervisor, message and batch. */
   answers: Record<string, Json>;
   streams: Record<string, Record<string, Json>>;
+  /** By the call: how many states were reported before a batch was accepted. */
+  statesBefore: Record<string, number>;
   pongs: number;
 };
 
@@ -51,6 +53,7 @@ export function meaningOf(conversation: readonly Step[], vector: readonly string
     streams: Object.fromEntries(
       calls.filter(({ streams }) => streams).map(({ name, replies }) => [name, streamMeaning(replies)]),
     ),
+    statesBefore: statesBefore(conversation),
     pongs: sent.filter(({ kind }) => kind === 'pong').length,
   };
 }
@@ -130,6 +133,20 @@ const isObject = (value: Json): value is { [key: string]: Json } =>
 
 function read(data: Uint8Array): Record<string, Json> {
   return meaning(decodeBody(data) as Flex) as Record<string, Json>;
+}
+
+/** Other answers come beside the states; Exec's comes before the first state that its batch leads to. */
+function statesBefore(conversation: readonly Step[]): Record<string, number> {
+  const names = new Map(callsOf(conversation).map(({ name, replies }) => [replies[0], name]));
+  const before: Record<string, number> = {};
+  let states = 0;
+  for (const { from, packet } of conversation) {
+    if (from !== 'exe-unit' || packet === undefined) continue;
+    if (isReport(packet, 'State')) states++;
+    const name = packet.kind === 'callReply' ? names.get(packet) : undefined;
+    if (name?.includes(' Exec ')) before[name] = states;
+  }
+  return before;
 }
 
 function serviceIds(packets: readonly Packet[], kind: 'registerRequest' | 'unregisterRequest'): string[] {
