@@ -66,6 +66,8 @@ export class Spool {
   readonly #sizes: SpoolSizes;
   readonly #readers = new Set<SpoolReader>();
   #blocks: Block[] = [];
+  /** Blocks' memory to be written again: new memory for each would keep the garbage collector busy. */
+  #spare: Buffer[] = [];
   /** Bytes in blocks. */
   #memory = 0;
   #segments: Segment[] = [];
@@ -246,7 +248,9 @@ export class Spool {
     if (last && last.used < last.bytes.length) return last;
     const first = this.#length === 0 && wanted <= FIRST_BLOCK;
     const size = first ? Math.min(FIRST_BLOCK, this.#sizes.block) : this.#sizes.block;
-    const block = { from: this.#length, used: 0, bytes: Buffer.allocUnsafeSlow(size) };
+    const spare = this.#spare.pop();
+    const bytes = spare && spare.length >= size ? spare : Buffer.allocUnsafeSlow(size);
+    const block = { from: this.#length, used: 0, bytes };
     this.#blocks.push(block);
     return block;
   }
@@ -284,6 +288,7 @@ export class Spool {
       // Cleared in the meantime?
       if (this.#blocks[0] !== first) return;
       this.#blocks.splice(0, group.length);
+      this.#spare = this.#sealed ? [] : group.map(({ bytes }) => bytes);
       this.#memory -= end - first.from;
     }
   }
