@@ -2,7 +2,7 @@
 import type { Command } from 'commander';
 import { readExeUnitOptions } from '../exe-unit/options.ts';
 import type { Act } from './commands.ts';
-import { addActivityOptions, addSupervisorOptions } from './exe-unit-options.ts';
+import { addActivityOptions, addSupervisorOptions, exeUnitHost } from './exe-unit-options.ts';
 
 const HELP = `
 The script is a JSON array of commands: [{"deploy": {}}, {"start": {}}, {"run": {"entry_point": "/bin/true"}}].
@@ -20,6 +20,6 @@ export function define(command: Command, act: Act): void {
     const given = { ...options, script, activityId: options.serviceId };
     const exeUnit = readExeUnitOptions(given, context.env);
     const { runExeUnit } = await import('../exe-unit/supervisor.ts');
-    return await runExeUnit(exeUnit, { env: context.env, terminal: context.stderr.isTTY === true });
+    return await runExeUnit(exeUnit, exeUnitHost(context, options));
   });
 }

@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import { LOCAL_FOLDER } from '../exe-unit/local.ts';
 import { readExeUnitOptions } from '../exe-unit/options.ts';
 import type { Act } from './commands.ts';
-import { addActivityOptions, addSupervisorOptions } from './exe-unit-options.ts';
+import { addActivityOptions, addSupervisorOptions, exeUnitHost } from './exe-unit-options.ts';
 import { EXIT } from './exit.ts';
 
 const HELP = `
@@ -23,7 +23,7 @@ export function define(command: Command, act: Act): void {
     const exeUnit = readExeUnitOptions({ ...options, activityId, reportUrl }, context.env);
     if (context.env[LOCAL_FOLDER] !== undefined && !(await tieToParent())) return EXIT.failure;
     const { runExeUnit } = await import('../exe-unit/supervisor.ts');
-    return await runExeUnit(exeUnit, { env: context.env, terminal: context.stderr.isTTY === true });
+    return await runExeUnit(exeUnit, exeUnitHost(context, options));
   });
 }
 

@@ -18,6 +18,9 @@ export interface LogOptions {
   activityId?: string;
   /** Whether standard error is a terminal: only then is anything written to it. */
   terminal: boolean;
+  /** `--log-level` and `--log-file` of the command line: before what the environment says. */
+  logLevel?: LogLevel;
+  logFile?: string;
   /** Lines are kept in memory until then: what is logged first must not hold up what is to be done first. */
   after?: Promise<unknown>;
 }
@@ -33,7 +36,8 @@ export interface ExeUnitLog {
  * Opens the log. Its folder is made when it is not there.
  * @throws {YavmError} YAVM_E_LOG_FILE
  */
-export function openLog({ env, folder, activityId, terminal, after }: LogOptions): ExeUnitLog {
+export function openLog(options: LogOptions): ExeUnitLog {
+  const { env, folder, activityId, terminal, logLevel, logFile, after } = options;
   const logs = resolve(folder, env.EXE_UNIT_LOG_DIR || 'logs');
   try {
     mkdirSync(logs, { recursive: true });
@@ -41,12 +45,12 @@ export function openLog({ env, folder, activityId, terminal, after }: LogOptions
     throw new YavmError('YAVM_E_LOG_FILE', `${logs}: the log's folder cannot be made`, { cause });
   }
   const file = createLogger({
-    level: levelOf(env.EXE_UNIT_FILE_LOG_LEVEL, 'debug'),
-    file: join(logs, logName(activityId)),
+    level: logLevel ?? levelOf(env.EXE_UNIT_FILE_LOG_LEVEL, 'debug'),
+    file: logFile ?? join(logs, logName(activityId)),
     after,
   });
   const sinks = terminal
-    ? [file, createLogger({ level: levelOf(env.RUST_LOG, 'info'), plain: true })]
+    ? [file, createLogger({ level: logLevel ?? levelOf(env.RUST_LOG, 'info'), plain: true })]
     : [file];
   const redactor = new Redactor();
   const fields: LogFields = activityId === undefined ? {} : { activity: activityId };

@@ -9,7 +9,7 @@ import { connectGsb } from '../gsb/connection.ts';
 import { type Gsb, parseGsbUrl, RpcError } from '../gsb/index.ts';
 import { deferred } from '../lib/deferred.ts';
 import { describeError, isYavmError, toError } from '../lib/errors.ts';
-import type { Logger } from '../lib/logger.ts';
+import type { Logger, LogLevel } from '../lib/logger.ts';
 import { FolderGauge } from '../usage/allocated.ts';
 import { Activity } from './activity.ts';
 import { withDotEnv } from './environment.ts';
@@ -31,6 +31,9 @@ export interface ExeUnitHost {
   env: Environment;
   /** Whether standard error is a terminal. */
   terminal: boolean;
+  /** `--log-level` and `--log-file`. */
+  logLevel?: LogLevel;
+  logFile?: string;
   /** What runs the commands, instead of a VM; for tests and the bench. */
   runtime?(task: Task, logger: Logger): ActivityRuntime;
 }

@@ -258,3 +258,18 @@ t.test('a tee writes to each of its loggers, each at its own level', async (t) =
   t.equal(both.enabled('trace'), true);
   t.equal(tee([quiet]).enabled('trace'), false);
 });
+
+t.test('what the command line says of the log comes before the environment', async (t) => {
+  const top = folder(t);
+  const { logger } = openLog({
+    env: { EXE_UNIT_FILE_LOG_LEVEL: 'error', EXE_UNIT_LOG_DIR: 'logs' },
+    folder: top,
+    terminal: false,
+    logLevel: 'warn',
+    logFile: join(top, 'mine.log'),
+  });
+  logger.info('not this');
+  logger.warn('this');
+  await logger.close();
+  t.match(readFileSync(join(top, 'mine.log'), 'utf8'), /^\{[^\n]*"this"[^\n]*\}\n$/);
+});
