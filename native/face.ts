@@ -245,6 +245,11 @@ export interface Native {
   pipe(nonBlocking: 'read' | 'write' | 'none' | 'both', size: number): [number, number];
   /** socketpair(AF_UNIX, SOCK_STREAM|SOCK_CLOEXEC). */
   socketPair(): [number, number];
+  /**
+   * [listening, connected]: a UNIX socket at `path` with one connection waiting to be accepted. The name is gone when this
+   * returns, so that nobody else connects. For programs that take a listening descriptor.
+   */
+  socketListener(path: string): [number, number];
   setNonBlocking(fd: number, on: boolean): void;
   /** flock(2) LOCK_EX|LOCK_NB (or LOCK_SH): false when another holds it. */
   flock(fd: number, exclusive: boolean): boolean;

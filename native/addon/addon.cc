@@ -84,6 +84,7 @@ constexpr Export kExports[] = {
     {"rmdir", Call<Rmdir>},
     {"pipe", Call<Pipe>},
     {"socketPair", Call<SocketPair>},
+    {"socketListener", Call<SocketListener>},
     {"setNonBlocking", Call<SetNonBlocking>},
     {"flock", Call<Flock>},
     {"pending", Call<Pending>},

@@ -102,6 +102,7 @@ Napi::Value Pending(const Napi::CallbackInfo& info);
 // pipe.cc
 Napi::Value Pipe(const Napi::CallbackInfo& info);
 Napi::Value SocketPair(const Napi::CallbackInfo& info);
+Napi::Value SocketListener(const Napi::CallbackInfo& info);
 
 // watch.cc
 Napi::Value Watch(const Napi::CallbackInfo& info);

@@ -1,7 +1,9 @@
 // Pairs of descriptors: pipes and socket pairs.
 #include <errno.h>
 #include <fcntl.h>
+#include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "args.h"
@@ -42,6 +44,35 @@ Napi::Value SocketPair(const Napi::CallbackInfo& info) {
   const int bytes = kSocketBuffer;
   for (int fd : fds) setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
   return Pair(info.Env(), fds[0], fds[1]);
+}
+
+Napi::Value SocketListener(const Napi::CallbackInfo& info) {
+  Args args(info, "socketListener");
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  const std::string path = args.Text(0, "path", sizeof address.sun_path - 1);
+  if (!args.Ok()) return Nothing();
+  memcpy(address.sun_path, path.c_str(), path.size() + 1);
+  const auto* name = reinterpret_cast<const sockaddr*>(&address);
+  const int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const int client = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const char* failed = nullptr;
+  int error = 0;
+  const auto check = [&](bool fine, const char* call) {
+    if (!fine) {
+      failed = call;
+      error = errno;
+    }
+    return fine;
+  };
+  if (check(listener >= 0 && client >= 0, "socket") && check(bind(listener, name, sizeof address) == 0, "bind")) {
+    if (check(listen(listener, 1) == 0, "listen")) check(connect(client, name, sizeof address) == 0, "connect");
+    unlink(path.c_str());
+  }
+  if (failed == nullptr) return Pair(args.Env(), listener, client);
+  if (listener >= 0) close(listener);
+  if (client >= 0) close(client);
+  return Fail(args.Env(), error, failed, path);
 }
 
 }  // namespace yavm

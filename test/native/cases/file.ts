@@ -148,6 +148,28 @@ export const fileCases: Case[] = [
     },
   },
   {
+    name: 'file: a listening socket with its one connection, and no name',
+    run: (native, assert) =>
+      withFolder(native, (folder) => {
+        const path = `${folder}/socket`;
+        const [listener, client] = native.socketListener(path);
+        assert.fails(() => native.lstat(path), { code: 'ENOENT' }, 'the name is gone');
+        native.setNonBlocking(client, true);
+        assert.equal(native.read(client, new Uint8Array(8)), -1, 'open, although nobody has accepted it');
+        native.close(listener);
+        assert.fails(() => native.read(client, new Uint8Array(8)), { code: 'ECONNRESET' }, 'refused');
+        native.close(client);
+        writeFile(native, path, '');
+        assert.fails(
+          () => native.socketListener(path),
+          { code: 'EADDRINUSE', syscall: 'bind', path },
+          'a name that is taken',
+        );
+        assert.equal(native.lstat(path).size, 0, 'is left alone');
+        assert.rejects(() => native.socketListener('x'.repeat(108)), /at most 107 bytes/, 'too long a path');
+      }),
+  },
+  {
     name: 'file: a lock is held once, or shared',
     run: (native, assert) =>
       withFolder(native, (folder) => {
