@@ -1,5 +1,5 @@
 /** `start`: boots what was deployed, and serves the runtime API until the supervisor has enough. */
-import { basename } from 'node:path';
+import { basename, resolve } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import { toError } from '../lib/errors.ts';
 import type { Logger } from '../lib/logger.ts';
@@ -33,9 +33,6 @@ export async function start(options: StartOptions): Promise<ServeEnd> {
   const { input, output, version, logger } = options;
   const deployment = readDeployment(options.workFolder);
   const entrypoint = options.args.includes(ENTRYPOINT_WORD) ? planEntrypoint(deployment.config) : null;
-  for (const { name, path } of deployment.volumes) {
-    logger.warn({ name, path }, 'this volume is not shared with its folder on the host');
-  }
   const server = new ApiServer({ input, output, version, logger });
   const gone = new AbortController();
   void server.abandoned.then(() => gone.abort(new Error('the supervisor is gone')));
@@ -76,9 +73,11 @@ async function startEntrypoint(
 
 export function vmSpecOf(
   deployment: Deployment,
-  { assets, accel }: Pick<StartOptions, 'assets' | 'accel'>,
+  { assets, accel, workFolder }: Pick<StartOptions, 'assets' | 'accel' | 'workFolder'>,
 ): VmSpec {
-  const { layers, root, memoryMiB, cpus, hostname, mounts } = deployment;
+  const { layers, root, memoryMiB, cpus, hostname, mounts, volumes } = deployment;
   const title = `runtime: ${basename(layers[0] as string)}`;
-  return { assets, layers, root, memoryMiB, cpus, hostname, accel, mounts, title };
+  // The supervisor writes into these folders, and reads what the task leaves there.
+  const shares = volumes.map(({ name, path }) => ({ hostPath: resolve(workFolder, name), path }));
+  return { assets, layers, root, memoryMiB, cpus, hostname, accel, mounts, shares, title };
 }

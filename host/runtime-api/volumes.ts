@@ -12,6 +12,7 @@ export interface HostVolume {
 }
 
 export interface VolumePlan {
+  /** Shared with the VM. */
   host: HostVolume[];
   mounts: MountSpec[];
   /** What `/` was asked to be, if it was. */
@@ -108,7 +109,6 @@ export function planVolumes(
   for (const [path, volume] of all) {
     if (volume.kind === 'host') {
       plan.host.push({ name: name(), path });
-      plan.mounts.push({ kind: 'directory', path });
     } else if (path === '/') {
       plan.root = volume;
     } else if (volume.kind === 'ram') {

@@ -2,16 +2,16 @@
 import { closeSync, fstatSync, openSync } from 'node:fs';
 import { Socket } from 'node:net';
 import type { ExitStatus, Native } from '../../native/face.ts';
-import { deferred } from '../lib/deferred.ts';
 import { hasErrno, YavmError } from '../lib/errors.ts';
 import { startTimeOf } from '../lib/process.ts';
+import { readMessages, watchExit } from './child.ts';
 import { Descriptors } from './descriptors.ts';
 import type { Connect } from './frame-port.ts';
 import { kernelWords } from './kernel-words.ts';
 import { qemuUser } from './privileges.ts';
 import { findProgram } from './programs.ts';
-import { type DiskArguments, qemuArguments } from './qemu-arguments.ts';
-import { TextTail } from './text-tail.ts';
+import { type DiskArguments, qemuArguments, type ShareArguments } from './qemu-arguments.ts';
+import type { TextTail } from './text-tail.ts';
 import type { BootAssets } from './types.ts';
 
 export interface LaunchSpec {
@@ -28,6 +28,8 @@ export interface LaunchSpec {
   /** `fd`: a descriptor of ours, taken over. */
   disks: readonly DiskArguments[];
   nics: readonly { mac: string }[];
+  /** Of file servers; each `fd` is taken over too. */
+  shareSockets?: readonly ShareArguments[];
 }
 
 /** A QEMU that was started. The sockets are to be connected exactly once. */
@@ -48,7 +50,6 @@ export interface Qemu {
 
 const SIGKILL = 9;
 const RLIMIT_CORE = 4;
-const MESSAGES = 4096;
 
 /**
  * Starts QEMU. Must be called in the main thread: the signal that ends QEMU with us is tied to the calling thread.
@@ -69,6 +70,7 @@ export function launchQemu(spec: LaunchSpec, native: Native): Qemu {
   };
   try {
     const disks = spec.disks.map((disk) => ({ ...disk, fd: descriptors.give(disk.fd) }));
+    const shares = (spec.shareSockets ?? []).map((share) => ({ ...share, fd: descriptors.give(share.fd) }));
     const program = findProgram('qemu-system-x86_64');
     const user = qemuUser();
     const kernel = descriptors.give(openAsset(spec.assets.kernel, user !== null));
@@ -86,6 +88,7 @@ export function launchQemu(spec: LaunchSpec, native: Native): Qemu {
       kernelWords: kernelWords(spec.accel, spec.tscKhz, spec.kernelWords),
       disks,
       nics: [...spec.nics],
+      shares,
       control: control.child,
       data: data.child,
       log: log.child,
@@ -154,33 +157,4 @@ function openAsset(path: string, forOthers: boolean): number {
 
 function over(fd: number): Connect {
   return (onread) => new Socket({ fd, readable: true, writable: true, onread });
-}
-
-function readMessages(pipe: number): TextTail {
-  const tail = new TextTail(MESSAGES);
-  const socket = new Socket({ fd: pipe, readable: true, writable: false });
-  socket.on('data', (chunk) => tail.push(chunk));
-  socket.on('error', () => {});
-  // The exit is what keeps us waiting, not the pipe.
-  socket.unref();
-  return tail;
-}
-
-function watchExit(native: Native, pid: number, pidfd: number): Pick<Qemu, 'exited' | 'kill'> {
-  const { promise, resolve } = deferred<ExitStatus>();
-  let gone = false;
-  native.watch(pidfd, 1, () => {
-    const status = native.waitPid(pid);
-    if (status === null) return;
-    gone = true;
-    native.unwatch(pidfd);
-    native.close(pidfd);
-    resolve(status);
-  });
-  return {
-    exited: promise,
-    kill() {
-      if (!gone) native.killPidfd(pidfd, SIGKILL);
-    },
-  };
 }

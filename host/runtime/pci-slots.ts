@@ -9,8 +9,8 @@ export const PCI_SLOTS = {
   serial: 0x01,
   /** virtio-rng. */
   rng: 0x02,
-  /** One file system shared with the host: virtiofs or 9p. */
-  share: 0x03,
+  /** Folders shared with the host, by virtiofs. */
+  shares: [0x03, 0x14, 0x15, 0x16, 0x17, 0x18, 0x19, 0x1a, 0x1b, 0x1c, 0x1d, 0x1e],
   /** NICs in the order of the guest's eth0, eth1. */
   nics: [0x04, 0x05],
   /** Disks: the root's writable layer first, then the image's layers. */

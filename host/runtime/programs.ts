@@ -9,11 +9,19 @@ interface Program {
   code: ErrorCode;
   /** Debian's package. */
   package: string;
+  /** Where it is although no PATH names that. */
+  folders?: readonly string[];
 }
 
 const PROGRAMS = {
   'qemu-system-x86_64': { variable: 'YAVM_QEMU', code: 'YAVM_E_QEMU_MISSING', package: 'qemu-system-x86' },
   mke2fs: { variable: 'YAVM_MKE2FS', code: 'YAVM_E_MKE2FS_MISSING', package: 'e2fsprogs' },
+  virtiofsd: {
+    variable: 'YAVM_VIRTIOFSD',
+    code: 'YAVM_E_VOLUMES',
+    package: 'virtiofsd (in Debian 12: qemu-system-common)',
+    folders: ['/usr/libexec', '/usr/lib/qemu'],
+  },
 } as const satisfies Record<string, Program>;
 
 export type ProgramName = keyof typeof PROGRAMS;
@@ -21,16 +29,17 @@ export type ProgramName = keyof typeof PROGRAMS;
 /** Ordinary users have no sbin in their PATH on Debian, and mke2fs is there. */
 const EXTRA_FOLDERS = ['/usr/sbin', '/sbin', '/usr/bin', '/bin'];
 
-/** Path of a program. @throws {YavmError} YAVM_E_QEMU_MISSING or YAVM_E_MKE2FS_MISSING, with the command that installs it. */
+/** Path of a program. @throws {YavmError} the program's code (YAVM_E_QEMU_MISSING …), with the command that installs it. */
 export function findProgram(
   name: ProgramName,
   env: Readonly<Record<string, string | undefined>> = process.env,
 ): string {
-  const program = PROGRAMS[name];
+  const program: Program = PROGRAMS[name];
   const given = env[program.variable];
   const folders = [
     ...(env.PATH ?? '').split(delimiter).filter((folder) => folder.startsWith('/')),
     ...EXTRA_FOLDERS,
+    ...(program.folders ?? []),
   ];
   const candidates = given ? [given] : folders.map((folder) => join(folder, name));
   const found = candidates.find(isExecutable);

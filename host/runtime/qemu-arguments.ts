@@ -15,6 +15,12 @@ export interface DiskArguments {
   durable: boolean;
 }
 
+export interface ShareArguments {
+  /** By which the guest mounts it; at most 36 characters. */
+  tag: string;
+  fd: number;
+}
+
 /** All numbers of descriptors are those in QEMU. */
 export interface QemuSpec {
   /** Shown by ps(1). */
@@ -32,6 +38,8 @@ export interface QemuSpec {
   disks: DiskArguments[];
   /** At most as many as PCI_SLOTS.nics. Each on a hub of its own, with nobody else on it. */
   nics: { mac: string }[];
+  /** At most as many as PCI_SLOTS.shares; `fd`: a socket with a vhost-user file server at its other end. */
+  shares: ShareArguments[];
   /** Connected sockets. */
   control: number;
   data: number;
@@ -64,6 +72,7 @@ export function qemuArguments(spec: QemuSpec): string[] {
     ...['-device', `virtio-rng-pci,rng=rng0,disable-legacy=on,${pciAddress(PCI_SLOTS.rng)}`],
     ...spec.disks.flatMap(disk),
     ...spec.nics.flatMap(nic),
+    ...spec.shares.flatMap(share),
     // Tells of a panic at once; the guest's driver finds it through ACPI.
     ...['-device', 'pvpanic'],
     ...['-device', `isa-debug-exit,iobase=0x${DEBUG_EXIT_PORT.toString(16)},iosize=0x01`],
@@ -74,9 +83,14 @@ export function qemuArguments(spec: QemuSpec): string[] {
  * vmport, smm, sata, smbus: what q35 has by default and nobody here uses is only there to be attacked.
  * `thread=multi`: one host thread a vCPU, also where QEMU would not choose it by itself.
  */
-function machine({ accel, cpuModel, cpus, memoryMiB }: QemuSpec): string[] {
+function machine({ accel, cpuModel, cpus, memoryMiB, shares }: QemuSpec): string[] {
+  // A file server reads and writes the guest's memory itself, and gets it as a descriptor.
+  const shared = shares.length > 0;
+  const memory = ['-object', `memory-backend-memfd,id=memory,size=${memoryMiB}M,share=on`];
   return [
-    ...['-machine', 'q35,vmport=off,smm=off,sata=off,smbus=off,dump-guest-core=off'],
+    ...(shared ? memory : []),
+    '-machine',
+    `q35,vmport=off,smm=off,sata=off,smbus=off,dump-guest-core=off${shared ? ',memory-backend=memory' : ''}`,
     ...['-accel', accel === 'tcg' ? 'tcg,thread=multi' : 'kvm'],
     ...['-cpu', cpuModel],
     ...['-smp', String(cpus)],
@@ -129,6 +143,15 @@ function nic({ mac }: { mac: string }, index: number): string[] {
     ...['-netdev', `hubport,id=${id},hubid=${index}`],
     '-device',
     `virtio-net-pci,netdev=${id},mac=${mac},romfile=,disable-legacy=on,${pciAddress(slotOf(PCI_SLOTS.nics, index))}`,
+  ];
+}
+
+function share({ tag, fd }: ShareArguments, index: number): string[] {
+  const id = `share${index}`;
+  return [
+    ...['-chardev', `socket,id=${id},fd=${fd}`],
+    '-device',
+    `vhost-user-fs-pci,chardev=${id},tag=${escapeCommas(tag)},${pciAddress(slotOf(PCI_SLOTS.shares, index))}`,
   ];
 }
 

@@ -12,6 +12,7 @@ import { cleanUp } from './janitor.ts';
 import { launchQemu } from './launch.ts';
 import { findProgram } from './programs.ts';
 import { createRunFolder } from './run-folder.ts';
+import { type ShareServers, startShareServers } from './share-servers.ts';
 import { bootKey, StartCache } from './start-cache.ts';
 import type { Phase, PhaseName, VmRecord, VmSpec } from './types.ts';
 import { Vm } from './vm.ts';
@@ -36,7 +37,7 @@ export interface StartOptions {
 /**
  * Starts a VM and waits until it can run commands. Nothing of it is left when this fails.
  * @throws {YavmError} YAVM_E_VM_SPEC, YAVM_E_QEMU_MISSING, YAVM_E_MKE2FS_MISSING, YAVM_E_KVM, YAVM_E_ASSETS, YAVM_E_IMAGE,
- * YAVM_E_ROOT_DISK, YAVM_E_RUN_FOLDER; of the boot: YAVM_E_BOOT_TIMEOUT, YAVM_E_QEMU_DIED, YAVM_E_GUEST_PANIC,
+ * YAVM_E_ROOT_DISK, YAVM_E_VOLUMES, YAVM_E_RUN_FOLDER; of the boot: YAVM_E_BOOT_TIMEOUT, YAVM_E_QEMU_DIED, YAVM_E_GUEST_PANIC,
  * YAVM_E_AGENT_ABORT; of the configuration: YAVM_E_GUEST_…; the signal's reason.
  */
 export async function startVm(spec: VmSpec, options: StartOptions = {}): Promise<Vm> {
@@ -52,6 +53,7 @@ export async function startVm(spec: VmSpec, options: StartOptions = {}): Promise
   const folder = createRunFolder(base, native);
   let vm: Vm | undefined;
   let disk: DiskGauge | undefined;
+  let shares: ShareServers | undefined;
   try {
     const { accel, cpuModel } = await chooseAccelerator(spec.accel, {
       assets: spec.assets,
@@ -67,6 +69,7 @@ export async function startVm(spec: VmSpec, options: StartOptions = {}): Promise
     const root = disks.find(({ serial }) => serial === ROOT_SERIAL);
     if (root) disk = new DiskGauge(root.fd);
     phase('disk');
+    shares = startShareServers(spec.shares ?? [], { native, folder: folder.path, env });
     const qemu = launchQemu(
       {
         ...spec,
@@ -76,10 +79,11 @@ export async function startVm(spec: VmSpec, options: StartOptions = {}): Promise
         tscKhz: accel === 'tcg' ? readTscKhz() : undefined,
         disks,
         nics: planNics(spec),
+        shareSockets: shares.sockets,
       },
       native,
     );
-    vm = new Vm({ folder, qemu, logger, disk, record: recordOf(spec, folder.id, accel, qemu) });
+    vm = new Vm({ folder, qemu, logger, disk, shares, record: recordOf(spec, folder.id, accel, qemu) });
     options.onVm?.(vm);
     const key = bootKey(accel, program, spec.assets, spec.cpus);
     const deadline = options.bootDeadline ?? bootDeadline(accel, cache.bootTime(key));
@@ -98,6 +102,7 @@ export async function startVm(spec: VmSpec, options: StartOptions = {}): Promise
       await vm.kill();
     } else {
       disk?.close();
+      await shares?.close();
       folder.remove();
     }
     throw error;

@@ -12,6 +12,14 @@ export interface BootAssets {
 
 export type AccelChoice = 'auto' | 'kvm' | 'tcg';
 
+/** A folder of the host in a VM. */
+export interface ShareSpec {
+  hostPath: string;
+  /** In the VM. */
+  path: string;
+  readOnly?: boolean;
+}
+
 /** Everything that decides how a VM is made. */
 export interface VmSpec {
   assets: BootAssets;
@@ -28,6 +36,8 @@ export interface VmSpec {
   hostname: string;
   accel: AccelChoice;
   mounts?: MountSpec[];
+  /** Folders of the host, seen in the VM as they are: changes show on the other side at once. */
+  shares?: ShareSpec[];
   network?: NetworkSpec;
   /** Extra kernel words, for tests and debugging. */
   kernelWords?: string[];

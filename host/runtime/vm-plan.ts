@@ -1,5 +1,5 @@
 /** From a VM's specification to what its parts are told. Pure. */
-import type { ConfigureRequest, LogLevel } from '../../guest/protocol/messages.ts';
+import type { ConfigureRequest, LogLevel, MountSpec } from '../../guest/protocol/messages.ts';
 import { YavmError } from '../lib/errors.ts';
 import type { Logger } from '../lib/logger.ts';
 import { PCI_SLOTS } from './pci-slots.ts';
@@ -12,19 +12,27 @@ export function layerSerial(index: number): string {
   return `layer${index}`;
 }
 
+export function shareTag(index: number): string {
+  return `share${index}`;
+}
+
 /** The kernel and its reserves take about 40 MiB; below this it does not boot. */
 const MIN_MEMORY_MIB = 80;
 /** QEMU's q35 stops at 288. */
 const MAX_CPUS = 288;
 
 /** @throws {YavmError} YAVM_E_VM_SPEC for a VM that cannot be built. */
-export function checkSpec({ layers, root, memoryMiB, cpus, network }: VmSpec): void {
+export function checkSpec({ layers, root, memoryMiB, cpus, network, shares = [] }: VmSpec): void {
   const disks = layers.length + ('disk' in root ? 1 : 0);
   const nics = network?.links?.length ?? 0;
   const problems: [boolean, string][] = [
     [
       disks > PCI_SLOTS.disks.length,
       `${disks} disks, at most ${PCI_SLOTS.disks.length} (layers and the root disk)`,
+    ],
+    [
+      shares.length > PCI_SLOTS.shares.length,
+      `${shares.length} folders of the host as volumes, at most ${PCI_SLOTS.shares.length}`,
     ],
     [nics > PCI_SLOTS.nics.length, `${nics} network links, at most ${PCI_SLOTS.nics.length}`],
     [
@@ -57,12 +65,20 @@ export function planConfigure(spec: VmSpec, { now, entropy, logLevel }: Configur
     hostname: spec.hostname,
     layers: spec.layers.map((_, index) => ({ serial: layerSerial(index) })),
     upper: 'disk' in spec.root ? { serial: ROOT_SERIAL } : { ram: spec.root.ram },
-    mounts: spec.mounts,
+    mounts: planMounts(spec),
     network: spec.network,
     clock: now / 1000,
     entropy,
     logLevel,
   };
+}
+
+function planMounts({ mounts, shares = [] }: VmSpec): MountSpec[] | undefined {
+  if (shares.length === 0) return mounts;
+  const shared = shares.map(
+    ({ path, readOnly }, index): MountSpec => ({ kind: 'virtiofs', tag: shareTag(index), path, readOnly }),
+  );
+  return [...(mounts ?? []), ...shared];
 }
 
 /** The guest need not send what our log drops. */

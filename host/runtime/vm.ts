@@ -28,6 +28,7 @@ import type { Sink } from './output-stream.ts';
 import { Qmp } from './qmp.ts';
 import type { RequestOptions } from './requests.ts';
 import { CONSOLE_FILE, type RunFolder } from './run-folder.ts';
+import type { ShareServers } from './share-servers.ts';
 import type { CommandSpec, VmRecord, VmSpec, VmState } from './types.ts';
 import { bootTimeout, describeEnd, type EndFacts } from './vm-end.ts';
 import { guestLogLevel, planConfigure } from './vm-plan.ts';
@@ -52,6 +53,8 @@ export interface VmParts {
   logger: Logger;
   /** Of its writable disk, when it has one. */
   disk?: DiskGauge;
+  /** Of its shared folders: they end with it, and it with them. */
+  shares?: ShareServers;
 }
 
 /** Default time that processes have between TERM and KILL at a stop, milliseconds. */
@@ -81,6 +84,7 @@ export class Vm {
   readonly #qemu: Qemu;
   readonly #logger: Logger;
   readonly #disk: DiskGauge | undefined;
+  readonly #shares: ShareServers | undefined;
   readonly #console: ConsoleLog;
   readonly #monitor: Qmp;
   readonly #client: GuestClient;
@@ -95,7 +99,7 @@ export class Vm {
   #hello: Hello | null = null;
 
   /** Takes over a QEMU that was just launched; {@link boot} comes next. */
-  constructor({ folder, record, qemu, logger, disk }: VmParts) {
+  constructor({ folder, record, qemu, logger, disk, shares }: VmParts) {
     this.id = folder.id;
     this.folder = folder.path;
     this.accel = record.accel;
@@ -104,11 +108,13 @@ export class Vm {
     this.#qemu = qemu;
     this.#logger = logger;
     this.#disk = disk;
+    this.#shares = shares;
     this.#states = new VmStateMachine((state) => this.#save({ state }));
     this.#states.go('launching');
     this.#console = new ConsoleLog(qemu.consolePipe, join(folder.path, CONSOLE_FILE));
     this.#monitor = new Qmp(qemu.qmp);
     this.#client = new GuestClient(qemu.ports, { logger, onEnd: (error) => this.#portsEnded(error) });
+    shares?.failed.then((error) => this.#shareFailed(error));
     this.ended = qemu.exited.then((status) => this.#qemuEnded(status));
   }
 
@@ -281,12 +287,19 @@ export class Vm {
     setTimeout(() => this.#qemu.kill(), PORTS_WITHOUT_QEMU).unref();
   }
 
+  #shareFailed(error: YavmError): void {
+    if (this.#asked || this.#failure) return;
+    this.#cause ??= error;
+    this.#qemu.kill();
+  }
+
   async #qemuEnded(exit: ExitStatus): Promise<VmEnd> {
     // What it and the guest said last is still in the sockets.
     await Promise.race([
       Promise.all([this.#portsClosed.promise, this.#monitor.closed, this.#console.closed]),
       sleep(LAST_BYTES_WAIT),
     ]);
+    await this.#shares?.close();
     const failure = this.#cause ?? (this.#asked ? null : describeEnd({ ...this.#facts(), exit }));
     this.#failure = failure ?? new YavmError('YAVM_E_VM_STOPPED', `the VM was ${this.#asked}`);
     this.#client.close(this.#failure);

@@ -55,3 +55,23 @@ export async function waitUntil(gone: () => boolean, deadline: number): Promise<
   }
   return performance.now() - began;
 }
+
+/** Pids of the file servers (virtiofsd) below a process. */
+export function fileServers(pid: number): number[] {
+  const servers = childrenOf(pid).filter(({ words }) => words.some((word) => word.endsWith('/virtiofsd')));
+  return servers.map(({ pid }) => pid);
+}
+
+/** The processes that a process started, and those that they started, with their arguments. */
+function childrenOf(pid: number): { pid: number; words: string[] }[] {
+  let list: string;
+  try {
+    list = readFileSync(`/proc/${pid}/task/${pid}/children`, 'latin1');
+  } catch {
+    return [];
+  }
+  const pids = list.split(' ').filter((word) => word !== '');
+  return pids
+    .map(Number)
+    .flatMap((child) => [{ pid: child, words: argumentsOf(child) }, ...childrenOf(child)]);
+}

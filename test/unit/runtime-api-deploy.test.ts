@@ -172,7 +172,6 @@ t.test('what was decided is read back; nothing half written stays', async (t) =>
     root: { disk: 1024 ** 3 },
     hostname: 'box',
     mounts: [
-      { kind: 'directory', path: '/golem/out' },
       { kind: 'ram', path: '/golem/in', size: 1024 ** 2 },
       { kind: 'directory', path: '/data' },
     ],

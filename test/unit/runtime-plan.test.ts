@@ -6,6 +6,7 @@ import { requests } from '../../guest/protocol/validate.ts';
 import { type ProbeOutcome, tryModels } from '../../host/runtime/accelerator.ts';
 import { kvmGroups, mayOpen, parseNobody, qemuUser } from '../../host/runtime/privileges.ts';
 import { findProgram } from '../../host/runtime/programs.ts';
+import { serverKind, shareCommand } from '../../host/runtime/share-command.ts';
 import { StartCache } from '../../host/runtime/start-cache.ts';
 import type { VmSpec } from '../../host/runtime/types.ts';
 import { bootDeadline, checkSpec, planConfigure, planNics } from '../../host/runtime/vm-plan.ts';
@@ -34,6 +35,37 @@ t.test('the guest is told its layers, topmost first, and what is valid', async (
   t.strictSame(planConfigure({ ...SPEC, root: { ram: 1e8 } }, facts).upper, { ram: 1e8 });
 });
 
+t.test('shared folders are mounts for the guest, by their tags', async (t) => {
+  const facts = { now: 0, entropy: new Uint8Array(64), logLevel: 'warn' as const };
+  const shares = [
+    { hostPath: '/host/a', path: '/a' },
+    { hostPath: '/host/b', path: '/b', readOnly: true },
+  ];
+  const request = planConfigure({ ...SPEC, mounts: [{ kind: 'directory', path: '/d' }], shares }, facts);
+  t.strictSame(request.mounts, [
+    { kind: 'directory', path: '/d' },
+    { kind: 'virtiofs', tag: 'share0', path: '/a', readOnly: undefined },
+    { kind: 'virtiofs', tag: 'share1', path: '/b', readOnly: true },
+  ]);
+  t.doesNotThrow(() => requests.configure(request));
+});
+
+t.test('how a file server is started', async (t) => {
+  const hostPath = '/a b/$(c), -d';
+  const c = { path: '/usr/lib/qemu/virtiofsd', kind: 'c' } as const;
+  const root = shareCommand({ hostPath }, c, true);
+  t.strictSame(root.slice(0, 5), ['unshare', '--mount', '--', '/bin/sh', '-c']);
+  t.notMatch(root[5], hostPath, 'the folder is no part of the script');
+  t.strictSame(root.slice(6, 10), ['sh', hostPath, 'nosuid,nodev', c.path]);
+  t.ok(root.includes('--fd=3') && root.includes('source=/mnt'));
+  const rust = { path: '/usr/libexec/virtiofsd', kind: 'rust' } as const;
+  const user = shareCommand({ hostPath, readOnly: true }, rust, false);
+  t.strictSame(user.slice(0, 4), ['unshare', '--user', '--map-root-user', '--mount']);
+  t.ok(user.includes('nosuid,nodev,ro') && user.includes('--shared-dir=/mnt'));
+  t.equal(serverKind('virtiofsd version 7.2.22 (Debian 1:7.2)\nCopyright'), 'c');
+  t.equal(serverKind('virtiofsd 1.13.2\n'), 'rust');
+});
+
 t.test('a NIC for each link that the guest is to configure', async (t) => {
   t.strictSame(planNics(SPEC), []);
   const link = { mac: '90:13:0a:00:00:02', name: 'eth0', addresses: [] };
@@ -51,6 +83,7 @@ t.test('a VM that cannot be built is refused with what is wrong', async (t) => {
     [{ memoryMiB: 512.5 }, /512\.5 MiB/],
     [{ cpus: 0 }, /0 CPUs/],
     [{ cpus: 289 }, /289 CPUs/],
+    [{ shares: Array(13).fill({ hostPath: '/h', path: '/p' }) }, /13 folders of the host/],
     [{ network: { links: Array(3).fill({ mac: 'x', name: 'y', addresses: [] }) } }, /3 network links/],
   ];
   for (const [change, message] of cases) {

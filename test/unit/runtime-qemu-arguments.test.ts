@@ -14,6 +14,7 @@ const SPEC: QemuSpec = {
   kernelWords: 'quiet',
   disks: [],
   nics: [],
+  shares: [],
   control: 5,
   data: 6,
   log: 7,
@@ -93,6 +94,17 @@ t.test('what differs by specification', async (t) => {
   t.match(kept, /cache\.no-flush=off/, 'a disk that is kept is flushed');
 });
 
+t.test('folders of the host: the memory is shared then, and only then', async (t) => {
+  const args = qemuArguments({ ...SPEC, shares: [{ tag: 'share0', fd: 30 }] });
+  t.strictSame(values(args, '-object'), [
+    'memory-backend-memfd,id=memory,size=512M,share=on',
+    'rng-builtin,id=rng0',
+  ]);
+  t.match(values(args, '-machine')[0], /,memory-backend=memory$/);
+  t.ok(values(args, '-chardev').includes('socket,id=share0,fd=30'));
+  t.ok(values(args, '-device').includes('vhost-user-fs-pci,chardev=share0,tag=share0,bus=pcie.0,addr=0x3'));
+});
+
 t.test('a serial cannot add options', async (t) => {
   const args = qemuArguments({ ...SPEC, disks: [{ ...disk(0), serial: 'x,bus=evil' }] });
   t.ok(values(args, '-device').some((value) => value.includes('serial=x,,bus=evil,disable-legacy')));
@@ -104,11 +116,12 @@ t.test('every device has a slot of its own, and no more devices than slots are t
     ...SPEC,
     disks: Array.from({ length: 8 }, (_, index) => disk(index)),
     nics: [{ mac: '90:13:00:00:00:01' }, { mac: '90:13:00:00:00:02' }],
+    shares: Array.from({ length: 12 }, (_, index) => ({ tag: `share${index}`, fd: 40 + index })),
   };
   const used = values(qemuArguments(full), '-device').flatMap(
     (value) => value.match(/addr=(0x[0-9a-f]+)/)?.[1] ?? [],
   );
-  t.equal(used.length, 12);
+  t.equal(used.length, 24);
   t.equal(new Set(used).size, used.length);
   const slots = Object.values(PCI_SLOTS).flat();
   t.equal(new Set(slots).size, slots.length, 'the table itself');
@@ -117,6 +130,7 @@ t.test('every device has a slot of its own, and no more devices than slots are t
     'beside those of q35',
   );
   t.throws(() => qemuArguments({ ...full, disks: [...full.disks, disk(8)] }), RangeError);
+  t.throws(() => qemuArguments({ ...full, shares: [...full.shares, { tag: 'x', fd: 60 }] }), RangeError);
   t.throws(() => qemuArguments({ ...full, nics: [...full.nics, { mac: '90:13:00:00:00:03' }] }), RangeError);
 });
 

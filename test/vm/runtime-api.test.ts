@@ -1,13 +1,13 @@
 /** The runtime of a stock exe-unit: its two processes, with its command lines, over pipes. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { withDeadline } from '../../host/lib/deadline.ts';
 import { startTimeOf } from '../../host/lib/process.ts';
 import { ApiClient } from '../lib/api-client.ts';
 import { makeImage } from '../lib/images.ts';
-import { argumentsOf, waitUntil } from '../lib/processes.ts';
+import { argumentsOf, fileServers, waitUntil } from '../lib/processes.ts';
 import { DEMO_IMAGE, type Owner, privateEnvironment } from '../lib/vm.ts';
 import { LAUNCHER } from '../lib/ya-vm.ts';
 
@@ -76,7 +76,7 @@ function start(t: Owner, at: Activity, ...args: string[]) {
 /** QEMU is a child of the runtime: the supervisor counts its CPU time so. */
 function qemuOf(child: ChildProcess): number {
   const children = readFileSync(`/proc/${child.pid}/task/${child.pid}/children`, 'latin1').trim().split(' ');
-  const qemu = children.map(Number).find((pid) => /qemu/.test(argumentsOf(pid)[0] ?? ''));
+  const qemu = children.map(Number).find((pid) => /qemu-system/.test(argumentsOf(pid)[0] ?? ''));
   if (!qemu) throw new Error('no QEMU');
   return qemu;
 }
@@ -231,7 +231,10 @@ t.test('start-entrypoint, volumes, and a writable layer in memory', { timeout: 2
   t.match(vols, [{ name: /^vol-[0-9a-f-]{36}$/, path: '/golem/out' }]);
   t.ok(existsSync(join(at.work, vols[0].name)));
 
-  const { api, ended } = start(t, at, 'start-entrypoint', 'x');
+  const volume = join(at.work, vols[0].name);
+  writeFileSync(join(volume, 'before'), 'put there before the start');
+
+  const { api, ended, child } = start(t, at, 'start-entrypoint', 'x');
   await api.call({ hello: { version: '0.1.0' } });
   const announced = await api.message(({ status }) => /"entrypoint"/.test(status?.stdout ?? ''), 'start');
   t.ok(
@@ -252,8 +255,37 @@ t.test('start-entrypoint, volumes, and a writable layer in memory', { timeout: 2
   );
   const end = await api.end(run?.pid ?? 0);
   t.match(end, { returnCode: 0, stdout: /^top layer image\n.* 1028 .*\n\/golem\/out\n$/ });
+
+  await t.test("a volume is the supervisor's folder, in both directions, at once", async (t) => {
+    writeFileSync(join(volume, 'in'), 'from the supervisor');
+    const script = 'cd /golem/out && cat before in && printf "from the task" > out';
+    const { run } = await api.run('/bin/sh', '-c', script);
+    const end = await api.end(run?.pid ?? 0);
+    t.match(end, { returnCode: 0, stdout: 'put there before the startfrom the supervisor' }, end.stderr);
+    t.equal(readFileSync(join(volume, 'out'), 'utf8'), 'from the task');
+  });
+
+  const servers = fileServers(child.pid as number);
+  t.ok(servers.length > 0, 'a file server runs');
   t.match(await api.call({ shutdown: {} }), { shutdown: {} });
+  t.ok(
+    servers.every((pid) => startTimeOf(pid) === null),
+    'and is gone before the answer',
+  );
   t.match(await ended, { code: 0 });
+});
+
+t.test('kill -9 of the runtime takes file servers along', { timeout: 2 * DEADLINE }, async (t) => {
+  const at = activity(t);
+  const deployed = await deploy(t, at, '--volume-override', '{"/v":{"host":{}}}');
+  t.equal(deployed.code, 0, deployed.stderr);
+  const { child, api } = start(t, at);
+  await api.call({ hello: { version: '0.1.0' } });
+  const servers = fileServers(child.pid as number);
+  t.ok(servers.length > 0);
+  child.kill('SIGKILL');
+  const took = await waitUntil(() => servers.every((pid) => startTimeOf(pid) === null), 2000);
+  t.not(took, null, 'within 2 s');
 });
 
 t.test(

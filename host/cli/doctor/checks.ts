@@ -1,5 +1,6 @@
 /** The checks of `doctor`, as a table in the order in which they are printed. Each asks the probes, and nothing else. */
 import { join } from 'node:path';
+import { isYavmError } from '../../lib/errors.ts';
 import { formatSize } from '../../lib/size.ts';
 import { DEMO_IMAGE } from '../vm-options.ts';
 import type { Probes } from './probes.ts';
@@ -33,6 +34,7 @@ export const CHECKS: readonly CheckRow[] = [
   { name: '/dev/kvm', check: checkKvmDevice },
   { name: 'acceleration', check: checkAcceleration },
   { name: 'mke2fs', check: checkMke2fs },
+  { name: 'virtiofsd', check: checkVirtiofsd },
   { name: 'kernel and initramfs', check: checkAssets },
   { name: 'demo image', check: checkDemoImage },
   { name: 'memory', check: checkMemory },
@@ -102,6 +104,16 @@ async function checkAcceleration(probes: Probes): Promise<Finding> {
 
 function checkMke2fs(probes: Probes): Finding {
   return ok(probes.find('mke2fs'));
+}
+
+/** Only volumes of a stock exe-unit need it. */
+function checkVirtiofsd(probes: Probes): Finding {
+  try {
+    return ok(probes.find('virtiofsd'));
+  } catch (error) {
+    if (!isYavmError(error)) throw error;
+    return warn(`${error.message}: no volumes as the runtime of a stock exe-unit`, error.hint);
+  }
 }
 
 const BUILD = 'make build';
