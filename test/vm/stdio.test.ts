@@ -211,8 +211,11 @@ async function terminal(t: Test, vm: Vm): Promise<void> {
     for (const [key, signal] of keys) {
       const { command, stdin, stdout } = await startOnTerminal(vm, 'echo ready; exec sleep 1000');
       await eventually('it is ready', () => stdout() !== '');
+      // Again until it is heard: a shell that is just becoming its program may lose a signal.
+      const typing = setInterval(() => stdin.write(key), 500);
       stdin.write(key);
       t.match(await command.result, { exitCode: 128 + signal, signal });
+      clearInterval(typing);
     }
     const caught = await startOnTerminal(vm, 'trap "echo caught; exit 6" INT; echo ready; read line');
     await eventually('it is ready', () => caught.stdout() !== '');
