@@ -16,11 +16,12 @@ import { streamEvents } from './events.ts';
 import { type Execution, execute } from './execution.ts';
 import { checkScript, type ScriptRules } from './manifest.ts';
 import { failure, SIGN_UNSUPPORTED, STOPPED, SUCCESS } from './outcome.ts';
-import { batchResults } from './results.ts';
+import { commandResults, finishedCommands } from './results.ts';
 import { runningCommands } from './running.ts';
 import { scriptSize } from './script.ts';
 import { SpoolStore } from './spool-store.ts';
 import { changedUnder, refusal, samePair, TRANSITIONS } from './state.ts';
+import { Turns } from './turns.ts';
 import type { ActivityRuntime, ScriptCommand, StatePair } from './types.ts';
 
 export interface ActivityLimits {
@@ -93,6 +94,7 @@ export class Activity {
   /** How to abort the command under way, by batch. */
   readonly #aborts = new Map<Batch, AbortController>();
   readonly #loops = new Set<Promise<void>>();
+  readonly #answers = new Turns();
   #state: StatePair = ['New', null];
   /** The `terminate` under way, until the state is Initialized. */
   #terminating: Promise<void> | null = null;
@@ -152,12 +154,14 @@ export class Activity {
    * Answer of GetExecBatchResults, once the wanted command or the batch has ended, or the time is over (null: at once).
    * @throws {RpcError} notFound; timeout, when a command's index was given; badRequest; service: too many wait already.
    *   The signal's reason.
+   * @param room Resolves when the last answer is on its way: no other is made before, they are large.
    */
   async results(
     batchId: string,
     timeoutSeconds: number | null,
     commandIndex: number | null,
     signal: AbortSignal,
+    room: () => Promise<void> = async () => {},
   ): Promise<Flex> {
     const batch = this.#batches.get(batchId);
     if (batch === undefined) throw new RpcError('notFound', `batch_id = ${batchId}`);
@@ -167,7 +171,11 @@ export class Activity {
     const request = { timeout: timeoutSeconds, index: commandIndex };
     const leave = this.#enter();
     try {
-      return await batchResults(batch, request, this.#limits.answer, this.#clock, signal);
+      const finished = await finishedCommands(batch, request, this.#clock, signal);
+      return await this.#answers.take(room, async () => {
+        signal.throwIfAborted();
+        return await commandResults(batch, commandIndex, finished, this.#limits.answer);
+      });
     } finally {
       leave();
     }

@@ -50,8 +50,8 @@ export function handlersFor(parts: HandlerParts): Record<string, Binding> {
       logger.info({ batch: id, commands: script.length, caller }, 'batch accepted');
       return id;
     }),
-    GetExecBatchResults: unary(({ batchId, timeout, commandIndex }, { signal }) =>
-      activity.results(text(batchId, 'batchId'), readTimeout(timeout), readIndex(commandIndex), signal),
+    GetExecBatchResults: unary(({ batchId, timeout, commandIndex }, { signal, room }) =>
+      activity.results(text(batchId, 'batchId'), readTimeout(timeout), readIndex(commandIndex), signal, room),
     ),
     GetRunningCommand: unary(() => activity.running()),
     StreamExecBatchResults: {

@@ -11,25 +11,35 @@ export interface ResultsRequest {
 }
 
 /**
- * Waits until the wanted command has ended, or one before it failed, or the batch ended, or the time is over; then
- * answers with all that have ended, up to the wanted one. Their output comes for all, or, with an index, for that
- * command alone; `budget` is for all outputs together, bytes on the bus. What does not fit is cut, and `message` says so.
+ * Waits until the wanted command has ended, or one before it failed, or the batch ended, or the time is over.
+ * @returns the commands that have ended, up to the wanted one
  * @throws {RpcError} timeout, when an index was given and neither that command nor a failure before it was seen
  */
-export async function batchResults(
+export async function finishedCommands(
   batch: Batch,
-  request: ResultsRequest,
-  budget: number,
+  { index, timeout }: ResultsRequest,
   clock: Clock,
   signal: AbortSignal,
-): Promise<Flex> {
-  const { index } = request;
+): Promise<CommandRecord[]> {
   if (batch.script.length === 0) return [];
-  const target = index ?? batch.script.length - 1;
+  const target = targetOf(batch, index);
   const reached = () => isReached(batch, target);
-  if (!reached()) await waitFor(batch, reached, milliseconds(request.timeout), clock, signal);
+  if (!reached()) await waitFor(batch, reached, milliseconds(timeout), clock, signal);
   if (index !== null && !reached()) throw new RpcError('timeout');
-  const finished = batch.records.filter((record) => record.end !== null && record.index <= target);
+  return batch.records.filter((record) => record.end !== null && record.index <= target);
+}
+
+/**
+ * The answer with these commands. Their output comes for all, or, with an index, for that command alone; `budget` is for
+ * all outputs together, bytes on the bus. What does not fit is cut, and `message` says so.
+ */
+export async function commandResults(
+  batch: Batch,
+  index: number | null,
+  finished: readonly CommandRecord[],
+  budget: number,
+): Promise<Flex> {
+  const target = targetOf(batch, index);
   const results: Flex[] = [];
   let left = budget;
   for (const record of finished) {
@@ -39,6 +49,10 @@ export async function batchResults(
     results.push(resultOf(record, shown, record.index === target || last));
   }
   return results;
+}
+
+function targetOf({ script }: Batch, index: number | null): number {
+  return index ?? script.length - 1;
 }
 
 /** The target has ended, or will never begin since a command before it failed or, with no index beyond the script, the batch was ended. */

@@ -184,7 +184,7 @@ function openCall(link: Link, request: CallRequest): OpenCall {
     link,
     abort,
     size: request.data.length,
-    info: { caller, address, noReply, signal: abort.signal },
+    info: { caller, address, noReply, signal: abort.signal, room: () => link.room() },
   };
 }
 

@@ -69,6 +69,8 @@ export interface CallInfo {
   noReply: boolean;
   /** Fires when the connection is lost or closed: nobody waits for the answer any more. */
   signal: AbortSignal;
+  /** Resolves when the socket has taken what was sent before, or is gone: for who makes large answers. */
+  room?(): Promise<void>;
 }
 
 /** Answers one call: what it returns is sent as `{"Ok": value}`; an {@link RpcError} as `{"Err": …}`; other errors as 500. */

@@ -45,8 +45,9 @@ t.test('waiting for a command, for the last one, and not at all', async (t) => {
   const impatient = results(5, null);
   const indexed = results(5, 3);
   clock.pass(5000);
+  const refused = t.rejects(indexed, { kind: 'timeout', message: 'timeout' });
   t.equal((await impatient).length, 3, 'the time is over: what there is');
-  await t.rejects(indexed, { kind: 'timeout', message: 'timeout' });
+  await refused;
   await open('b');
   t.strictSame(
     (await last).map(({ stdout }) => stdout),
