@@ -24,6 +24,7 @@ const STREAMED = 1000 * MB;
 /** A result has room for 62 MiB as encoded, and upstream's vectors take four bytes for one: no more than this fits. */
 const CAPTURED_BINARY = 15 * MB;
 const STREAMED_BINARY = 200 * MB;
+const ASKERS = 16;
 /** Seconds. */
 const PATIENCE = 300;
 /** Of a supervisor with its cap of 32 MiB a stream, bytes. */
@@ -50,6 +51,11 @@ export const exeUnitSpool: Bench = {
         ...figures('50 MB by results, text', await results('str', CAPTURED), true),
         ...figures('50 MB by results, blob', await results('blob', CAPTURED), true),
         ...figures('15 MB by results, binary', await results('bin', CAPTURED_BINARY), false),
+        ...figures(
+          `50 MB by results, text, ${ASKERS} at once`,
+          await measure(provider, CAPTURED, 'str', byMany),
+          true,
+        ),
         ...figures('1 GB by the stream, text', await stream('str', STREAMED), true),
         ...figures('1 GB by the stream, blob', await stream('blob', STREAMED), true),
         ...figures('200 MB by the stream, binary', await stream('bin', STREAMED_BINARY), false),
@@ -89,6 +95,22 @@ async function byResults(requestor: Requestor, bytes: number, format: Format): P
   const received = results.reduce((sum, { stdout }) => sum + outputSize(stdout), 0);
   if (received !== bytes) throw new Error(`${received} bytes came, not ${bytes}`);
   return bytes / MB / (took / 1000);
+}
+
+/** The same answer for many who ask at once. */
+async function byMany(requestor: Requestor, bytes: number, format: Format): Promise<number> {
+  const command = runCommand('bytes', [String(bytes / 2)], { atEnd: { format } });
+  const batch = await requestor.exec([command, command]);
+  await requestor.results(batch, { timeout: PATIENCE, commandIndex: 1 });
+  const began = performance.now();
+  const asked = Array.from({ length: ASKERS }, async () => {
+    const results = await requestor.results(batch, { timeout: PATIENCE });
+    return results.reduce((sum, { stdout }) => sum + outputSize(stdout), 0);
+  });
+  const received = (await Promise.all(asked)).reduce((sum, size) => sum + size, 0);
+  const took = performance.now() - began;
+  if (received !== ASKERS * bytes) throw new Error(`${received} bytes came, not ${ASKERS * bytes}`);
+  return received / MB / (took / 1000);
 }
 
 function byStream(requestor: Requestor, bytes: number, format: Format): Promise<number> {
