@@ -26,7 +26,7 @@ import { ATTACH_SOCKET, type StartedVm, type StartHooks } from './boot.ts';
 import { type LocalActivity, startLocalActivity, USAGE_VECTOR } from './local-activity.ts';
 
 /** Bytes of output on their way to us at most: what comes beyond waits in the supervisor's spool. */
-const WINDOW = 4 * 1024 * 1024;
+const WINDOW = 1024 * 1024;
 /** From the supervisor's word that there is no such command to the event that says why, at most, milliseconds. */
 const FAILURE_TOLD = 10_000;
 
