@@ -23,7 +23,7 @@ import type { CommandOutput, RuntimeEvent } from '../node/index.ts';
 import type { Command, CommandResult, CommandSpec, OutputStream, VmSpec } from '../runtime/index.ts';
 import { OutputFeed } from '../runtime/output-feed.ts';
 import { ATTACH_SOCKET, type StartedVm, type StartHooks } from './boot.ts';
-import { type LocalActivity, startLocalActivity, USAGE_VECTOR } from './local-activity.ts';
+import { type LocalActivity, startLocalActivity, usageOf } from './local-activity.ts';
 
 /** Bytes of output on their way to us at most: what comes beyond waits in the supervisor's spool. */
 const WINDOW = 1024 * 1024;
@@ -177,8 +177,7 @@ class ActivityVm implements StartedVm {
     const { activity } = this.#activity;
     this.#parts.attach.close();
     await this.#activity.close();
-    const values = activity.record?.usage ?? [];
-    this.usage = values.map((value, index) => [USAGE_VECTOR[index] ?? String(index), value] as const);
+    this.usage = usageOf(activity);
   }
 }
 

@@ -14,9 +14,10 @@ import { type Context, print, writeAll } from './context.ts';
 import { printError } from './error-line.ts';
 import { EXIT } from './exit.ts';
 import { Interrupted, Interrupts } from './interrupts.ts';
-import { type LocalActivity, localImage, startLocalActivity, USAGE_VECTOR } from './local-activity.ts';
+import { type LocalActivity, localImage, startLocalActivity, usageOf } from './local-activity.ts';
 import { forOption, parseChoice, parseCpus, parseMemory, parseStorage, usageError } from './options.ts';
 import { readScript, type Script } from './script-file.ts';
+import { usageLine } from './usage-line.ts';
 import { DEMO_IMAGE } from './vm-options.ts';
 
 const HELP = `
@@ -210,8 +211,7 @@ function madeActivity({ node, activity, close }: LocalActivity): Target {
     lost,
     async close() {
       await close();
-      const vector = activity.record?.usage ?? [];
-      return vector.map((value, index) => [USAGE_VECTOR[index] ?? String(index), value] as const);
+      return usageOf(activity);
     },
   };
 }
@@ -295,10 +295,7 @@ async function tellEnd(context: Context, { results, usage, json }: End): Promise
   if (json) {
     await print(context, JSON.stringify({ kind: 'end', exitCode, usage: Object.fromEntries(usage) }));
   } else if (usage.length > 0) {
-    const values = usage.map(
-      ([name, value]) => `${name.replace('golem.usage.', '')} ${Number(value.toFixed(3))}`,
-    );
-    await writeAll(context.stderr, `ya-vm: usage ${values.join(' · ')}\n`);
+    await writeAll(context.stderr, `ya-vm: ${usageLine(usage)}\n`);
   }
   return exitCode;
 }

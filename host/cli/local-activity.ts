@@ -134,3 +134,8 @@ function termsFor(options: LocalActivityOptions, node: LocalNode): AgreementTerm
 function ownProgram(): [string, ...string[]] {
   return [process.execPath, ...process.execArgv, process.argv[1] ?? ''];
 }
+
+/** The last vector that an activity reported: names and values in the agreement's order. */
+export function usageOf({ record }: RunningActivity): (readonly [name: string, value: number])[] {
+  return (record?.usage ?? []).map((value, index) => [USAGE_VECTOR[index] ?? String(index), value] as const);
+}

@@ -16,6 +16,7 @@ import { planCommand } from './plan.ts';
 import { type RunReport, reportError, reportResult, writeReport } from './report.ts';
 import { runSession, type SessionEnd } from './session.ts';
 import { windowSize } from './terminal.ts';
+import { usageLine } from './usage-line.ts';
 import { startActivity } from './vm.ts';
 import { addVmOptions, readVmOptions, titleOf, type VmOptions } from './vm-options.ts';
 
@@ -182,10 +183,7 @@ async function tellUsage(
 ): Promise<void> {
   if (!vm?.usage) return;
   report.usage = Object.fromEntries(vm.usage);
-  const values = vm.usage.map(
-    ([name, value]) => `${name.replace('golem.usage.', '')} ${Number(value.toFixed(3))}`,
-  );
-  if (options.usage) await note(context, `usage ${values.join(' · ')}`);
+  if (options.usage) await note(context, usageLine(vm.usage));
 }
 
 /** Tells how it ended. @returns the exit code. */

@@ -5,7 +5,15 @@
 import { mkdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { YavmError } from '../lib/errors.ts';
-import { createLogger, isLogLevel, type LogFields, type Logger, type LogLevel } from '../lib/logger.ts';
+import {
+  createLogger,
+  isLogLevel,
+  type LogFields,
+  type Logger,
+  type LogLevel,
+  logMethods,
+  type RecordLevel,
+} from '../lib/logger.ts';
 import { Redactor, redacted } from './redact.ts';
 
 type Environment = Readonly<Record<string, string | undefined>>;
@@ -77,7 +85,7 @@ export function levelOf(filter: string | undefined, fallback: LogLevel): LogLeve
 /** One logger that writes to several. */
 export function tee(loggers: readonly Logger[]): Logger {
   const method =
-    (level: 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal') =>
+    (level: RecordLevel) =>
     (first: string | LogFields, second?: string): void => {
       for (const logger of loggers) {
         if (typeof first === 'string') logger[level](first);
@@ -85,12 +93,7 @@ export function tee(loggers: readonly Logger[]): Logger {
       }
     };
   return {
-    trace: method('trace'),
-    debug: method('debug'),
-    info: method('info'),
-    warn: method('warn'),
-    error: method('error'),
-    fatal: method('fatal'),
+    ...logMethods(method),
     child: (fields) => tee(loggers.map((logger) => logger.child(fields))),
     enabled: (level) => loggers.some((logger) => logger.enabled(level)),
     async close() {

@@ -1,5 +1,5 @@
 /** Keeps secrets out of the log: what URLs carry to open them, and the values of environment variables. */
-import type { LogFields, Logger } from '../lib/logger.ts';
+import { type LogFields, type Logger, logMethods, type RecordLevel } from '../lib/logger.ts';
 
 /** Shorter ones are words that any text has (`1`, `true`): replacing them would hide nothing and spoil the log. */
 const LEAST_SECRET = 6;
@@ -63,19 +63,14 @@ function hideInUrl(url: string): string {
 /** A logger whose records pass through `redactor` first. */
 export function redacted(logger: Logger, redactor: Redactor): Logger {
   const method =
-    (level: 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal') =>
+    (level: RecordLevel) =>
     (first: string | LogFields, second?: string): void => {
       if (!logger.enabled(level)) return;
       if (typeof first === 'string') logger[level](redactor.text(first));
       else logger[level](redactor.value(first) as LogFields, redactor.text(second ?? ''));
     };
   return {
-    trace: method('trace'),
-    debug: method('debug'),
-    info: method('info'),
-    warn: method('warn'),
-    error: method('error'),
-    fatal: method('fatal'),
+    ...logMethods(method),
     child: (fields) => redacted(logger.child(redactor.value(fields) as LogFields), redactor),
     enabled: (level) => logger.enabled(level),
     close: () => logger.close(),

@@ -10,7 +10,7 @@ import { hasErrno, toError, YavmError } from './errors.ts';
 
 /** pino's names and numbers. */
 const LEVELS = { trace: 10, debug: 20, info: 30, warn: 40, error: 50, fatal: 60 } as const;
-type RecordLevel = keyof typeof LEVELS;
+export type RecordLevel = keyof typeof LEVELS;
 export type LogLevel = RecordLevel | 'silent';
 export const LOG_LEVELS: readonly LogLevel[] = [...(Object.keys(LEVELS) as RecordLevel[]), 'silent'];
 
@@ -78,6 +78,18 @@ interface Sink {
   close(): Promise<void>;
 }
 
+/** A method for each level. */
+export function logMethods(method: (level: RecordLevel) => LogMethod): Record<RecordLevel, LogMethod> {
+  return {
+    trace: method('trace'),
+    debug: method('debug'),
+    info: method('info'),
+    warn: method('warn'),
+    error: method('error'),
+    fatal: method('fatal'),
+  };
+}
+
 function loggerOn(sink: Sink, threshold: number, bound: LogFields): Logger {
   const method =
     (level: RecordLevel): LogMethod =>
@@ -92,12 +104,7 @@ function loggerOn(sink: Sink, threshold: number, bound: LogFields): Logger {
       });
     };
   return {
-    trace: method('trace'),
-    debug: method('debug'),
-    info: method('info'),
-    warn: method('warn'),
-    error: method('error'),
-    fatal: method('fatal'),
+    ...logMethods(method),
     child: (fields) => loggerOn(sink, threshold, { ...bound, ...fields }),
     enabled: (level) => LEVELS[level] >= threshold,
     close: () => sink.close(),
