@@ -1,9 +1,9 @@
 /** The self-test as `test` and `offer-template` run it, and its verdict's place. */
 import { join } from 'node:path';
 import { assetsFolder, cacheFolder } from '../lib/paths.ts';
+import { findProgram } from '../lib/programs.ts';
 import { explainNoKvm } from '../provider/accelerator.ts';
 import { readVerdict, type Verdict, writeVerdict } from '../provider/verdict.ts';
-import { findProgram } from '../runtime/programs.ts';
 import { kvmKey } from '../runtime/start-cache.ts';
 import type { AccelChoice } from '../runtime/types.ts';
 import type { Context } from './context.ts';

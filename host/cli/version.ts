@@ -7,7 +7,7 @@ import { promisify } from 'node:util';
 import type { Command } from 'commander';
 import { PROTOCOL_VERSION } from '../../guest/protocol/messages.ts';
 import { assetsFolder } from '../lib/paths.ts';
-import { findProgram } from '../runtime/programs.ts';
+import { findProgram } from '../lib/programs.ts';
 import type { Act } from './commands.ts';
 import { print, printJson } from './context.ts';
 import { EXIT } from './exit.ts';

@@ -2,7 +2,7 @@
 import { Socket } from 'node:net';
 import type { ExitStatus, Native } from '../../native/face.ts';
 import { deferred } from '../lib/deferred.ts';
-import { TextTail } from './text-tail.ts';
+import { TextTail } from '../lib/text-tail.ts';
 
 export interface ChildEnd {
   exited: Promise<ExitStatus>;

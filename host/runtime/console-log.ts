@@ -5,7 +5,7 @@
 import { closeSync, openSync, renameSync, writeSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { deferred } from '../lib/deferred.ts';
-import { TextTail } from './text-tail.ts';
+import { TextTail } from '../lib/text-tail.ts';
 
 /** Size at which a file becomes `console.log.1` and a new one starts, bytes. */
 const MAX_FILE = 1024 * 1024;

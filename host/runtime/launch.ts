@@ -4,14 +4,14 @@ import { Socket } from 'node:net';
 import type { ExitStatus, Native } from '../../native/face.ts';
 import { hasErrno, YavmError } from '../lib/errors.ts';
 import { startTimeOf } from '../lib/process.ts';
+import { findProgram } from '../lib/programs.ts';
+import type { TextTail } from '../lib/text-tail.ts';
 import { readMessages, watchExit } from './child.ts';
 import { Descriptors } from './descriptors.ts';
 import type { Connect } from './frame-port.ts';
 import { kernelWords } from './kernel-words.ts';
 import { qemuUser } from './privileges.ts';
-import { findProgram } from './programs.ts';
 import { type DiskArguments, qemuArguments, type ShareArguments } from './qemu-arguments.ts';
-import type { TextTail } from './text-tail.ts';
 import type { BootAssets } from './types.ts';
 
 export interface LaunchSpec {

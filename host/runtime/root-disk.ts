@@ -8,8 +8,8 @@ import { closeSync, constants, fstatSync, ftruncateSync, openSync, readSync, unl
 import { join } from 'node:path';
 import { withDeadline } from '../lib/deadline.ts';
 import { hasErrno, toError, YavmError } from '../lib/errors.ts';
-import { findProgram } from './programs.ts';
-import { TextTail } from './text-tail.ts';
+import { findProgram } from '../lib/programs.ts';
+import { TextTail } from '../lib/text-tail.ts';
 
 /** An open disk. Owns the descriptor. */
 export interface RootDisk {

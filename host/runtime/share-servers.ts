@@ -9,12 +9,12 @@ import type { ExitStatus, Native } from '../../native/face.ts';
 import { withDeadline } from '../lib/deadline.ts';
 import { deferred } from '../lib/deferred.ts';
 import { YavmError } from '../lib/errors.ts';
+import { findProgram } from '../lib/programs.ts';
+import type { TextTail } from '../lib/text-tail.ts';
 import { type ChildEnd, readMessages, watchExit } from './child.ts';
 import { Descriptors } from './descriptors.ts';
-import { findProgram } from './programs.ts';
 import type { ShareArguments } from './qemu-arguments.ts';
 import { LISTENER, type ServerProgram, serverKind, shareCommand } from './share-command.ts';
-import type { TextTail } from './text-tail.ts';
 import type { ShareSpec } from './types.ts';
 import { shareTag } from './vm-plan.ts';
 

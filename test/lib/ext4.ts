@@ -2,7 +2,7 @@
 import { spawnSync } from 'node:child_process';
 import { statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { findProgram } from '../../host/runtime/programs.ts';
+import { findProgram } from '../../host/lib/programs.ts';
 
 const MOST_OUTPUT = 1024 ** 3;
 

@@ -51,7 +51,11 @@ export const ROWS: Row[] = [
   { of: 'host/gsb', ours: ['host/lib'], packages: ['node:', 'protobufjs'] },
   { of: 'host/node', ours: ['host/lib', 'host/gsb'], packages: ['node:'] },
   { of: 'host/usage', ours: ['host/lib'], packages: ['node:'] },
-  { of: 'host/transfer', ours: ['host/lib', 'host/gsb', 'host/image', ADDON], packages: ['node:'] },
+  {
+    of: 'host/transfer',
+    ours: ['host/lib', 'host/gsb', 'host/image', ADDON],
+    packages: ['node:', 'tar-stream', 'yauzl', 'yazl', 'picomatch'],
+  },
   {
     of: 'host/exe-unit',
     ours: [
@@ -86,7 +90,10 @@ export const ROWS: Row[] = [
   {
     of: 'test',
     ours: ['guest', 'host', 'native', 'initramfs', 'build', 'test'],
-    packages: ['node:', 'tap', 'tap-parser', 'cbor-x', 'commander', 'esbuild'],
+    packages: [
+      ...['node:', 'tap', 'tap-parser', 'cbor-x', 'commander', 'esbuild'],
+      ...['tar-stream', 'yauzl', 'yazl', 'picomatch'],
+    ],
   },
 ];
 

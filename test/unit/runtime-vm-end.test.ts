@@ -1,5 +1,5 @@
 import t from 'tap';
-import { TextTail } from '../../host/runtime/text-tail.ts';
+import { TextTail } from '../../host/lib/text-tail.ts';
 import type { VmState } from '../../host/runtime/types.ts';
 import { bootTimeout, describeEnd, type EndFacts } from '../../host/runtime/vm-end.ts';
 import { VmStateMachine } from '../../host/runtime/vm-state.ts';

@@ -4,8 +4,8 @@ import { loadNative } from '../../../native/load.ts';
 import { isYavmError, toError } from '../../lib/errors.ts';
 import type { Logger } from '../../lib/logger.ts';
 import { cacheFolder } from '../../lib/paths.ts';
+import { findProgram } from '../../lib/programs.ts';
 import { kvmObstacle, kvmVerdict } from '../../runtime/accelerator.ts';
-import { findProgram } from '../../runtime/programs.ts';
 import { type KvmVerdict, kvmKey, StartCache } from '../../runtime/start-cache.ts';
 import type { BootAssets } from '../../runtime/types.ts';
 

@@ -5,7 +5,7 @@ import { constants, createReadStream } from 'node:fs';
 import { access, readFile, stat, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { findProgram, type ProgramName } from '../../runtime/programs.ts';
+import { findProgram, type ProgramName } from '../../lib/programs.ts';
 import type { KvmVerdict } from '../../runtime/start-cache.ts';
 
 type Environment = Readonly<Record<string, string | undefined>>;

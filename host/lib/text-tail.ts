@@ -1,5 +1,5 @@
 /** The last bytes of a text that a program or a guest prints, for error messages. */
-import { printable } from '../lib/logger.ts';
+import { printable } from './logger.ts';
 
 export class TextTail {
   readonly #limit: number;

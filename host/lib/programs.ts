@@ -1,7 +1,7 @@
-/** Programs of the distribution that a VM needs, and what to install when they are not there. */
+/** Programs of the distribution that ya-vm calls, and what to install when they are not there. */
 import { accessSync, constants } from 'node:fs';
 import { delimiter, join } from 'node:path';
-import { type ErrorCode, YavmError } from '../lib/errors.ts';
+import { type ErrorCode, YavmError } from './errors.ts';
 
 interface Program {
   /** Names a replacement by its path. */
@@ -22,6 +22,9 @@ const PROGRAMS = {
     package: 'virtiofsd (in Debian 12: qemu-system-common)',
     folders: ['/usr/libexec', '/usr/lib/qemu'],
   },
+  mksquashfs: { variable: 'YAVM_MKSQUASHFS', code: 'YAVM_E_MKSQUASHFS_MISSING', package: 'squashfs-tools' },
+  xz: { variable: 'YAVM_XZ', code: 'YAVM_E_COMPRESSOR_MISSING', package: 'xz-utils' },
+  bzip2: { variable: 'YAVM_BZIP2', code: 'YAVM_E_COMPRESSOR_MISSING', package: 'bzip2' },
 } as const satisfies Record<string, Program>;
 
 export type ProgramName = keyof typeof PROGRAMS;
