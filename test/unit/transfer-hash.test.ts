@@ -3,7 +3,7 @@ import { closeSync, ftruncateSync, mkdtempSync, openSync, rmSync, writeSync } fr
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import { FileHasher, hashFile } from '../../host/transfer/hash.ts';
+import { FileHasher, hashFile, StreamHasher } from '../../host/transfer/hash.ts';
 import { Random } from '../lib/random.ts';
 
 const ALGORITHMS = ['sha3-224', 'sha3-256', 'sha3-384', 'sha3-512'] as const;
@@ -77,4 +77,62 @@ t.test('a hash that is given up', async (t) => {
   const hasher = new FileHasher(file(t), 'sha3-224');
   await hasher.close();
   await t.rejects(hasher.digest(), { message: /given up/ });
+});
+
+t.test('a stream is hashed in pieces of any size, by each algorithm', async (t) => {
+  const random = new Random();
+  t.comment(`seed ${random.seed}`);
+  for (const algorithm of [...ALGORITHMS, 'sha256'] as const) {
+    const hasher = new StreamHasher(algorithm);
+    t.teardown(() => hasher.close());
+    const hash = createHash(algorithm);
+    const sizes = [0, 1, ...Array.from({ length: 50 }, () => random.between(1, 100_000)), 5_000_000];
+    for (const size of sizes) {
+      const bytes = random.bytes(size);
+      hash.update(bytes);
+      const done = hasher.update(bytes);
+      bytes.fill(0);
+      if (random.chance(2)) await done;
+    }
+    t.equal(await hasher.digest(), hash.digest('hex'), algorithm);
+    await t.rejects(hasher.update(new Uint8Array(1)), { message: /after the digest/ });
+  }
+  const nothing = new StreamHasher('sha3-256');
+  t.teardown(() => nothing.close());
+  t.equal(await nothing.digest(), createHash('sha3-256').digest('hex'));
+});
+
+t.test('who gives a stream faster than it is hashed waits, and the loop goes on', async (t) => {
+  const hasher = new StreamHasher('sha3-512');
+  t.teardown(() => hasher.close());
+  const piece = new Uint8Array(1024 * 1024);
+  let waited = 0;
+  let turns = 0;
+  const timer = setInterval(() => turns++, 5);
+  for (let round = 0; round < 64; round++) {
+    let atOnce = false;
+    const done = hasher.update(piece).then(() => {
+      atOnce = true;
+    });
+    await Promise.resolve();
+    await Promise.resolve();
+    if (!atOnce) waited++;
+    await done;
+  }
+  await hasher.digest();
+  clearInterval(timer);
+  t.ok(waited > 30, `${waited} of 64 pieces waited`);
+  t.ok(turns > 5, `the loop went on: ${turns} turns`);
+});
+
+t.test('a stream’s hash that is given up, or has no such algorithm', async (t) => {
+  const hasher = new StreamHasher('sha3-256');
+  const waiting = hasher.update(new Uint8Array(64 * 1024 * 1024));
+  await hasher.close();
+  await t.rejects(waiting, { message: /given up/ });
+  await t.rejects(hasher.digest(), { message: /given up/ });
+  await t.rejects(hasher.update(new Uint8Array(1)));
+  const unknown = new StreamHasher('md-none' as 'sha256');
+  t.teardown(() => unknown.close());
+  await t.rejects(unknown.digest(), { message: /digest/i });
 });
