@@ -2,7 +2,7 @@
 import { YavmError } from '../lib/errors.ts';
 import { decodeBody } from './body.ts';
 import type { CallReply } from './packet.ts';
-import { type Flex, RpcError, type RpcErrorKind } from './types.ts';
+import { type Flex, RemoteError, RpcError, type RpcErrorKind } from './types.ts';
 import { flexMap } from './values.ts';
 
 /** Of a text that a peer gets or gave; the rest is cut. */
@@ -50,11 +50,11 @@ function refusal(address: string, { code, data }: CallReply): YavmError {
   return new YavmError(code === 400 ? 'YAVM_E_GSB_NO_ENDPOINT' : 'YAVM_E_GSB_SERVICE', `${address}: ${text}`);
 }
 
-function remoteError(address: string, error: Flex): RpcError | YavmError {
+function remoteError(address: string, error: Flex): RpcError | RemoteError {
   if (error === 'timeout') return new RpcError('timeout');
   const [[kind, text] = []] = Object.entries(flexMap(error) ?? {});
   const known = RPC_ERRORS.find((name) => name === kind);
   if (known !== undefined && typeof text === 'string') return new RpcError(known, text);
   const shown = JSON.stringify(error, (_, value) => (typeof value === 'bigint' ? `${value}` : value));
-  return new YavmError('YAVM_E_GSB_REMOTE', `${address}: ${shown.slice(0, MAX_TEXT)}`);
+  return new RemoteError(`${address}: ${shown.slice(0, MAX_TEXT)}`, error);
 }

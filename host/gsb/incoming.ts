@@ -7,6 +7,7 @@ import { decodeFlex } from './flexbuffers/decode.ts';
 import { closedError, type Link } from './link.ts';
 import type { CallReply, CallRequest } from './packet.ts';
 import {
+  AnswerError,
   type Binding,
   type CallInfo,
   type Flex,
@@ -127,6 +128,7 @@ export class IncomingCalls {
       return { Ok: await handler(this.#read(call), call.info) };
     } catch (error) {
       if (error instanceof RpcError) return errorEnvelope(error);
+      if (error instanceof AnswerError) return { Err: error.error };
       throw error;
     }
   }

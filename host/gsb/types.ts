@@ -1,5 +1,5 @@
 /** What the parts of the GSB client, and those that use it, say to each other. Facts: the spec's exe-unit.md, sections 1 and 2. */
-import type { YavmError } from '../lib/errors.ts';
+import { YavmError } from '../lib/errors.ts';
 
 /**
  * A value as FlexBuffers carry it. Numbers without a fraction are integers (unsigned from 0 on), others floats; a
@@ -73,7 +73,10 @@ export interface CallInfo {
   room?(): Promise<void>;
 }
 
-/** Answers one call: what it returns is sent as `{"Ok": value}`; an {@link RpcError} as `{"Err": …}`; other errors as 500. */
+/**
+ * Answers one call: what it returns is sent as `{"Ok": value}`; an {@link RpcError} or {@link AnswerError} as
+ * `{"Err": …}`; other errors as 500.
+ */
 export type UnaryHandler = (body: Flex, call: CallInfo) => Promise<Flex> | Flex;
 
 /** Answers with items, each sent as `{"Ok": item}` once the socket took the one before; an error ends it with 500. */
@@ -104,6 +107,26 @@ export class RpcError extends Error {
   }
 }
 
+/** Another `Err` of a peer's, as it came: its service has a kind of errors of its own. */
+export class RemoteError extends YavmError {
+  override name = 'RemoteError';
+  readonly error: Flex;
+  constructor(message: string, error: Flex) {
+    super('YAVM_E_GSB_REMOTE', message);
+    this.error = error;
+  }
+}
+
+/** What a handler throws to answer with such an error: `{"Err": error}`. */
+export class AnswerError extends Error {
+  override name = 'AnswerError';
+  readonly error: Flex;
+  constructor(error: Flex) {
+    super('an error for the caller');
+    this.error = error;
+  }
+}
+
 /** `up`: connected, every binding registered. `down`: lost, trying again. `closed`: for good. */
 export type LinkState = 'up' | 'down' | 'closed';
 
@@ -116,7 +139,8 @@ export interface Gsb {
   /**
    * A typed call; resolves with what the peer's `Ok` holds.
    * @throws {RpcError} the peer's `Err`, when it is one of those; {@link YavmError} YAVM_E_GSB_TIMEOUT, _CLOSED (the
-   * connection was or got lost), _NO_ENDPOINT (400), _SERVICE (500), _REMOTE (another `Err`), _BODY (undecodable)
+   * connection was or got lost), _NO_ENDPOINT (400), _SERVICE (500), _BODY (undecodable); {@link RemoteError} _REMOTE
+   * (another `Err`)
    */
   call(address: string, body: Flex, options: CallOptions): Promise<Flex>;
   /** A streaming call; its items. Errors as `call`. It is made when the first item is asked for; leaving forgets the rest. */
