@@ -3,7 +3,7 @@ import type { Native } from '../../native/face.ts';
 import { fromNative, hasErrno } from '../errors.ts';
 import { makeDirectory } from '../lib/beneath.ts';
 import { O_CLOEXEC, O_DIRECTORY, O_RDONLY } from '../lib/constants.ts';
-import type { DiskRef, UpperSpec } from '../protocol/messages.ts';
+import type { DiskErrors, DiskRef, UpperSpec } from '../protocol/messages.ts';
 import { type Disks, findDisks } from './disks.ts';
 import type { ModuleLoader } from './modules.ts';
 import { MS_BIND, MS_MOVE, MS_NODEV, MS_RDONLY } from './mount-flags.ts';
@@ -48,10 +48,12 @@ export interface TaskRoot {
 
 /**
  * Options of every ext4 disk. `noinit_itable`: the kernel would fill inode tables with zeros in the background, and the
- * host's sparse file with them. `discard`: what the task deletes goes back to the host. `errors=remount-ro`: a failing
- * disk is read-only from then on, it neither spreads damage nor takes the VM down.
+ * host's sparse file with them. `discard`: what the task deletes goes back to the host. `errors`: unless asked otherwise,
+ * a failing disk is read-only from then on, it neither spreads damage nor takes the VM down.
  */
-export const EXT4_OPTIONS = 'noinit_itable,discard,errors=remount-ro';
+export function ext4Options(errors: DiskErrors = 'remount-ro'): string {
+  return `noinit_itable,discard,errors=${errors}`;
+}
 
 /** Directories that programs expect, and that an image made from scratch may lack. Existing ones stay as they are. */
 const ROOT_DIRECTORIES: [path: string, mode: number][] = [
@@ -142,7 +144,7 @@ function mountUpper(context: BootContext, upper: UpperSpec, disks: Disks, root: 
   if ('serial' in upper) {
     modules.loadFor('ext4');
     mountAs(`the upper disk '${upper.serial}' as ext4`, () =>
-      native.mount(disks.get(upper.serial) as string, target, 'ext4', MS_NODEV, EXT4_OPTIONS),
+      native.mount(disks.get(upper.serial) as string, target, 'ext4', MS_NODEV, ext4Options(upper.errors)),
     );
     root.writable.push(target);
   } else {
@@ -153,7 +155,7 @@ function mountUpper(context: BootContext, upper: UpperSpec, disks: Disks, root: 
 }
 
 /** Gives `to` the permissions and owner of `from`. */
-function copyAttributes(native: Native, from: string, to: string): void {
+export function copyAttributes(native: Native, from: string, to: string): void {
   const { mode, uid, gid } = native.stat(from);
   const fd = native.open(to, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
   try {

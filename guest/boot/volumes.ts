@@ -1,6 +1,6 @@
 /** Volumes: what is mounted into the task's root, at configure and later by request. One function a kind. */
 import type { Native } from '../../native/face.ts';
-import { fromNative, GuestError } from '../errors.ts';
+import { fromNative, GuestError, hasErrno } from '../errors.ts';
 import { checkAbsolutePath, makeDirectories, pathParts } from '../lib/beneath.ts';
 import { O_CLOEXEC, O_DIRECTORY, O_RDONLY } from '../lib/constants.ts';
 import type { MountSpec } from '../protocol/messages.ts';
@@ -8,7 +8,7 @@ import { type Disks, findDisks } from './disks.ts';
 import { MODULE_SETS } from './module-sets.ts';
 import { MS_BIND, MS_NODEV, MS_RDONLY } from './mount-flags.ts';
 import { mountOn } from './mounts.ts';
-import { type BootContext, EXT4_OPTIONS, makePlace, mountAs, type TaskRoot } from './root.ts';
+import { type BootContext, copyAttributes, ext4Options, makePlace, mountAs, type TaskRoot } from './root.ts';
 
 /** Type of a disk volume unless the request says otherwise: what the host makes. */
 const DEFAULT_TYPE = 'ext4';
@@ -112,12 +112,31 @@ function mountDisk({ context, root, disks }: Scene, spec: SpecOf<'disk'>): void 
   makePlace(native, root.places.volumes);
   const place = `${root.places.volumes}/${root.writable.length}`;
   makePlace(native, place);
-  const options = spec.options ?? (type === 'ext4' ? EXT4_OPTIONS : null);
+  const options = spec.options ?? (type === 'ext4' ? ext4Options(spec.errors) : null);
   mountAs(`disk '${spec.serial}' as ${type}`, () =>
     native.mount(disks.get(spec.serial) as string, place, type, flagsOf(spec.readOnly), options),
   );
   root.writable.push(place);
-  mountOn(native, root.fd, spec.path, (target) => native.mount(place, target, null, MS_BIND, null));
+  const fresh = !spec.readOnly && type === 'ext4' && emptyFresh(native, place);
+  mountOn(native, root.fd, spec.path, (target) => {
+    // As a volume of Docker's: whoever owned the image's directory can write to what now lies over it.
+    if (fresh) copyAttributes(native, target, place);
+    native.mount(place, target, null, MS_BIND, null);
+  });
+}
+
+/**
+ * Takes mke2fs's `lost+found` from a disk, for which programs that want an empty directory would stop (initdb); e2fsck
+ * makes another if it needs one. @returns whether it was there: nobody has used the disk before
+ */
+function emptyFresh(native: Native, place: string): boolean {
+  try {
+    native.rmdir(`${place}/lost+found`);
+    return true;
+  } catch (error) {
+    if (hasErrno(error, 'ENOENT') || hasErrno(error, 'ENOTEMPTY')) return false;
+    throw fromNative('mount-failed', `cannot use the disk at '${place}'`, error);
+  }
 }
 
 /**

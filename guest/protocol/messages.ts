@@ -35,12 +35,24 @@ export interface DiskRef {
   serial: string;
 }
 
+/** What the kernel does when a file system of a disk has an error: ext4's mount option. Default remount-ro. */
+export type DiskErrors = 'continue' | 'remount-ro' | 'panic';
+
 /** Where the root's writable layer lives: a disk (made with `mke2fs` on the host), or memory. */
-export type UpperSpec = DiskRef | { ram: number };
+export type UpperSpec = (DiskRef & { errors?: DiskErrors }) | { ram: number };
 
 /** Something mounted into the task's root. Missing directories are created. */
 export type MountSpec =
-  | { kind: 'disk'; serial: string; path: string; readOnly?: boolean; type?: string; options?: string }
+  | {
+      kind: 'disk';
+      serial: string;
+      path: string;
+      readOnly?: boolean;
+      type?: string;
+      /** Instead of what the guest mounts ext4 with; then `errors` has no effect. */
+      options?: string;
+      errors?: DiskErrors;
+    }
   | { kind: 'ram'; size: number; path: string; mode?: number }
   /** A directory of the instance's own disk: persistent over the VM's life, counted in its quota. */
   | { kind: 'directory'; path: string; mode?: number }

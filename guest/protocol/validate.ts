@@ -25,6 +25,7 @@ import {
 } from './check.ts';
 import { MAX_CONTROL_PAYLOAD } from './frames.ts';
 import type {
+  DiskErrors,
   DiskRef,
   ExitedEvent,
   FilesReply,
@@ -77,7 +78,12 @@ const logLevel = oneOf<LogLevel>('trace', 'debug', 'info', 'warn', 'error', 'sil
 // ---------------------------------------------------------------- parts of requests
 
 const disk = object<DiskRef>({ serial });
-const upper = either(has('ram'), object<{ ram: number }>({ ram: integer(4096) }), disk) as Check<UpperSpec>;
+const errors = optional(oneOf<DiskErrors>('continue', 'remount-ro', 'panic'));
+const upper = either(
+  has('ram'),
+  object<{ ram: number }>({ ram: integer(4096) }),
+  object<DiskRef & { errors?: DiskErrors }>({ serial, errors }),
+) as Check<UpperSpec>;
 
 type Mount<Kind extends MountSpec['kind']> = Extract<MountSpec, { kind: Kind }>;
 
@@ -89,6 +95,7 @@ const mount = tagged<MountSpec>('kind', {
     readOnly: optional(boolean),
     type: optional(matching(/^[a-z0-9_]{1,32}$/, 32, 'a file system type')),
     options: optional(word(1024)),
+    errors,
   }),
   ram: object<Mount<'ram'>>({ kind: oneOf('ram'), size: integer(4096), path, mode: optional(mode) }),
   directory: object<Mount<'directory'>>({ kind: oneOf('directory'), path, mode: optional(mode) }),

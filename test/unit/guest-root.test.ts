@@ -9,7 +9,7 @@ import {
   MS_REMOUNT,
 } from '../../guest/boot/mount-flags.ts';
 import { overlayOptions } from '../../guest/boot/overlay.ts';
-import { buildRootAt, EXT4_OPTIONS, enterRoot, PLACES, type TaskRoot } from '../../guest/boot/root.ts';
+import { buildRootAt, enterRoot, ext4Options, PLACES, type TaskRoot } from '../../guest/boot/root.ts';
 import { unmountAll } from '../../guest/boot/teardown.ts';
 import { mountVolumesWith, parentsFirst } from '../../guest/boot/volumes.ts';
 import type { MountSpec } from '../../guest/protocol/messages.ts';
@@ -52,7 +52,7 @@ t.test('layers below, a disk above, joined at the new root', (t) => {
   t.strictSame(mountsOf(fake), [
     ['/dev/vda', '/layers/0', 'squashfs', MS_RDONLY | MS_NODEV, null],
     ['/dev/vdb', '/layers/1', 'squashfs', MS_RDONLY | MS_NODEV, null],
-    ['/dev/vdc', '/upper', 'ext4', MS_NODEV, EXT4_OPTIONS],
+    ['/dev/vdc', '/upper', 'ext4', MS_NODEV, ext4Options()],
     [
       'overlay',
       '/newroot',
@@ -183,7 +183,7 @@ t.test('volumes: parents first, each kind with its own options', (t) => {
     parentsFirst(specs).map(({ path }) => path),
     ['/a', '/a/b', '/a/b/c', '/z/z/z/z'],
   );
-  const { fake, purposes, context } = scene(['/a', '/a/b', '/a/b/c', '/z/z/z/z']);
+  const { fake, purposes, context } = scene(['/a', '/a/b', '/a/b/c', '/z/z/z/z', '/volumes/1']);
   const root = freshRoot();
   mountVolumesWith(context, root, specs, DISKS);
   t.strictSame(
@@ -193,7 +193,7 @@ t.test('volumes: parents first, each kind with its own options', (t) => {
       ...rest,
     ]),
     [
-      ['/dev/vdd', '/volumes/1', 'ext4', MS_NODEV, EXT4_OPTIONS],
+      ['/dev/vdd', '/volumes/1', 'ext4', MS_NODEV, ext4Options()],
       ['/volumes/1', 'fd', null, MS_BIND, null],
       ['ram', 'fd', 'tmpfs', MS_NODEV, 'size=4096,mode=700'],
       ['share', 'fd', '9p', MS_NODEV | MS_RDONLY, 'trans=virtio,version=9p2000.L,msize=512000,cache=mmap'],
@@ -203,6 +203,38 @@ t.test('volumes: parents first, each kind with its own options', (t) => {
   t.strictSame(root.writable, ['/upper', '/volumes/1']);
   t.strictSame(purposes, ['ext4', '9p', 'virtiofs']);
   t.equal(fake.open.size, 0);
+  t.end();
+});
+
+t.test('a disk of its own: as its maker left it, it is emptied and gets the owner of what it covers', (t) => {
+  const spec: MountSpec = { kind: 'disk', serial: 'data', path: '/m', errors: 'panic' };
+  const fresh = scene(['/m', '/volumes/1']);
+  mountVolumesWith(fresh.context, freshRoot(), [spec], DISKS);
+  t.equal(mountsOf(fresh.fake)[0]?.[4], ext4Options('panic'));
+  t.match(ext4Options('panic'), /,errors=panic$/);
+  t.strictSame(
+    fresh.fake.only('rmdir', 'chownFd', 'chmodFd').map(([name, , ...rest]) => [name, ...rest]),
+    [['rmdir'], ['chownFd', 5, 6], ['chmodFd', 0o751]],
+  );
+  for (const code of ['ENOENT', 'ENOTEMPTY']) {
+    const used = scene(['/m'], {
+      rmdir: () => {
+        throw systemError(code, 'rmdir');
+      },
+    });
+    mountVolumesWith(used.context, freshRoot(), [spec], DISKS);
+    t.strictSame(used.fake.only('chownFd', 'chmodFd'), [], 'one that was used keeps what it has');
+  }
+  const fixed = scene(['/m']);
+  mountVolumesWith(fixed.context, freshRoot(), [{ ...spec, readOnly: true }], DISKS);
+  t.strictSame(fixed.fake.only('rmdir', 'chownFd'), []);
+  t.end();
+});
+
+t.test('what the upper disk does on errors is asked for, too', (t) => {
+  const { fake, context } = scene();
+  buildRootAt(context, { layers: [], upper: { serial: 'upper', errors: 'continue' } }, DISKS, PLACES);
+  t.equal(mountsOf(fake)[0]?.[4], ext4Options('continue'));
   t.end();
 });
 
