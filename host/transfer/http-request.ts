@@ -8,9 +8,11 @@ export interface HttpTimeouts {
   connect: number;
   /** From the connection to the answer's headers. */
   headers: number;
-  /** In which some of the body must arrive (http.ts). */
+  /** In which some of the body must move (http-watchdog.ts, http-upload.ts). */
   stall: number;
 }
+
+export const TIMEOUTS: HttpTimeouts = { connect: 10_000, headers: 30_000, stall: 30_000 };
 
 export interface RequestSettings {
   timeouts: HttpTimeouts;

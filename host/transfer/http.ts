@@ -2,11 +2,13 @@
  * Downloads over HTTP: what arrives is what the server announced, or an error. An attempt that breaks off is
  * continued where it stopped when the server proves that it is still the same file (exe-unit.md 6.6 for the retries).
  */
-import type { IncomingHttpHeaders, IncomingMessage, OutgoingHttpHeaders } from 'node:http';
+import type { IncomingHttpHeaders, OutgoingHttpHeaders } from 'node:http';
 import { sleep } from '../lib/deadline.ts';
 import { formatSize } from '../lib/size.ts';
 import { connectionError, HttpError, statusError } from './http-error.ts';
-import { get, type HttpAnswer, type HttpTimeouts, type RequestSettings } from './http-request.ts';
+import { contentLength, validatorOf } from './http-headers.ts';
+import { get, type HttpAnswer, type HttpTimeouts, type RequestSettings, TIMEOUTS } from './http-request.ts';
+import { Watchdog } from './http-watchdog.ts';
 
 /** Where the bytes go. */
 export interface Sink {
@@ -42,14 +44,10 @@ export interface Downloaded {
   resumed: boolean;
 }
 
-const TIMEOUTS: HttpTimeouts = { connect: 10_000, headers: 30_000, stall: 30_000 };
 /** Seconds before each further attempt. */
 const RETRY_DELAYS = [2, 4];
 /** An attempt that brought so many bytes has earned a full set of retries: large images come over poor lines. */
 const EARNS_RETRIES = 16 * 1024 * 1024;
-/** Bytes that must arrive in `timeouts.stall`; less is as good as nothing. */
-const MIN_BYTES = 16 * 1024;
-
 /** What proves that an answer is about the same file as the one before. */
 interface Identity {
   total: number;
@@ -143,7 +141,7 @@ class Transfer {
     if (encoding.toLowerCase() !== 'identity') {
       throw new HttpError(`${shown}: the server sends the file as ${JSON.stringify(encoding)}, unasked`);
     }
-    const total = this.#checkSize(contentLength(body.headers), shown);
+    const total = this.#checkSize(contentLength(body.headers, shown), shown);
     if (this.#sink.size > 0) await this.#sink.restart();
     const validator = validatorOf(body.headers);
     if (this.#options.resume !== false && total !== null && validator !== null)
@@ -199,56 +197,4 @@ class SinkError extends Error {}
 
 function wrapSinkError(cause: unknown): never {
   throw new SinkError('', { cause });
-}
-
-/** Ends a body of which too little arrives. Time that the sink takes does not count. */
-class Watchdog {
-  readonly #timer: NodeJS.Timeout;
-  #paused = false;
-  /** The time ran out during a pause. */
-  #expired = false;
-  #arrived = 0;
-
-  constructor(body: IncomingMessage, shown: string, milliseconds: number) {
-    this.#timer = setTimeout(() => {
-      if (this.#paused) {
-        this.#expired = true;
-        return;
-      }
-      const text = `${shown}: the download stalls: less than ${formatSize(MIN_BYTES)} in ${milliseconds / 1000} s`;
-      body.destroy(new HttpError(text, { retry: true }));
-    }, milliseconds);
-  }
-
-  pause(): void {
-    this.#paused = true;
-  }
-
-  resume(bytes: number): void {
-    this.#paused = false;
-    this.#arrived += bytes;
-    if (this.#arrived < MIN_BYTES && !this.#expired) return;
-    this.#arrived = 0;
-    this.#expired = false;
-    this.#timer.refresh();
-  }
-
-  end(): void {
-    clearTimeout(this.#timer);
-  }
-}
-
-function contentLength(headers: IncomingHttpHeaders): number | null {
-  const text = headers['content-length'];
-  if (text === undefined) return null;
-  const length = /^\d+$/.test(text) ? Number(text) : Number.NaN;
-  if (!Number.isSafeInteger(length)) throw new HttpError('a Content-Length that is no number');
-  return length;
-}
-
-/** What `If-Range` takes: a strong ETag, else the date. Weak ones promise nothing about bytes. */
-function validatorOf(headers: IncomingHttpHeaders): string | null {
-  const { etag } = headers;
-  if (etag !== undefined) return /^"[\x21\x23-\x7e]*"$/.test(etag) ? etag : null;
-  return headers['last-modified'] ?? null;
 }
