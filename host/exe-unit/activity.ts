@@ -241,9 +241,10 @@ export class Activity {
 
   /** A command that changes the state: it does so whether it succeeds or fails. */
   async #transition(batch: Batch, record: CommandRecord): Promise<Execution> {
-    const transition = TRANSITIONS[record.command.kind];
-    if (transition === undefined) return ended(failure(`Runtime error: ${record.command.kind}: not known`));
-    const during: StatePair = [transition.from, transition.to];
+    const [from] = this.#state;
+    const to = TRANSITIONS[record.command.kind]?.[from];
+    if (to === undefined) return ended(failure(`Runtime error: ${record.command.kind}: not known`));
+    const during: StatePair = [from, to];
     const abort = new AbortController();
     this.#aborts.set(batch, abort);
     try {
@@ -255,7 +256,7 @@ export class Activity {
       if (this.#state !== during) {
         return { ...execution, outcome: failure(changedUnder(this.#state, during)) };
       }
-      await this.#change([transition.to, null]);
+      await this.#change([to, null]);
       return execution;
     } finally {
       this.#aborts.delete(batch);

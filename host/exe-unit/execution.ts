@@ -51,9 +51,12 @@ async function carryOut(
     // Without the option nobody wants to know.
     const gate = command.progress && new ProgressGate(command.progress, clock, pass);
     const offer = (report: ProgressReport) => gate?.offer(report);
-    if (command.kind === 'deploy') await runtime.deploy(command, offer, signal);
-    else await runtime.transfer(command, offer, signal);
-    gate?.end();
+    try {
+      if (command.kind === 'deploy') await runtime.deploy(command, offer, signal);
+      else await runtime.transfer(command, offer, signal);
+    } finally {
+      gate?.end();
+    }
   }
   return { outcome: SUCCESS, incomplete: false };
 }

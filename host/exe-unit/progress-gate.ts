@@ -2,8 +2,9 @@
 import type { Clock } from './clock.ts';
 import type { ProgressOptions, ProgressReport } from './types.ts';
 
-/** Milliseconds between two events when the script does not say. */
+/** Milliseconds between two events when the script does not say, and the least that it can ask for: they cost the node time. */
 const INTERVAL = 1000;
+const LEAST_INTERVAL = 250;
 
 export class ProgressGate {
   readonly #options: ProgressOptions;
@@ -19,11 +20,14 @@ export class ProgressGate {
     this.#pass = pass;
   }
 
-  /** A report of the runtime. */
-  offer(report: ProgressReport): void {
+  /** A report of the runtime. A message that was held back goes out with the next report, unless that has a newer one. */
+  offer(latest: ProgressReport): void {
+    const message = latest.message ?? this.#waiting?.message;
+    const report = message === undefined ? latest : { ...latest, message };
     const { updateInterval = INTERVAL, updateStep = 0 } = this.#options;
-    const due = this.#clock.now() - this.#passedAt >= updateInterval;
-    if (due && report.done - this.#passedDone >= updateStep) this.#let(report);
+    const due = this.#clock.now() - this.#passedAt >= Math.max(LEAST_INTERVAL, updateInterval);
+    // Less than before: it began anew.
+    if (due && Math.abs(report.done - this.#passedDone) >= updateStep) this.#let(report);
     else this.#waiting = report;
   }
 

@@ -4,14 +4,14 @@ import type { ScriptCommand, State, StatePair } from './types.ts';
 export type CommandKind = ScriptCommand['kind'];
 
 /**
- * Commands that need a state and lead to one; the others (`sign`, `terminate`) run in any. The state is reached
- * whether the command succeeds or fails.
+ * Commands that need a state, and the state that they lead from each to; the others (`sign`, `terminate`) run in any. The
+ * new state is reached whether the command succeeds or fails. A `transfer` before the start is ours: upstream refuses it.
  */
-export const TRANSITIONS: Readonly<Partial<Record<CommandKind, { from: State; to: State }>>> = {
-  deploy: { from: 'Initialized', to: 'Deployed' },
-  start: { from: 'Deployed', to: 'Ready' },
-  run: { from: 'Ready', to: 'Ready' },
-  transfer: { from: 'Ready', to: 'Ready' },
+export const TRANSITIONS: Readonly<Partial<Record<CommandKind, Readonly<Partial<Record<State, State>>>>>> = {
+  deploy: { Initialized: 'Deployed' },
+  start: { Deployed: 'Ready' },
+  run: { Ready: 'Ready' },
+  transfer: { Deployed: 'Deployed', Ready: 'Ready' },
 };
 
 /** What upstream tells a requestor whose command came in the wrong state. */
@@ -30,7 +30,7 @@ export function refusal(pair: StatePair, kind: CommandKind): string | null {
   const transition = TRANSITIONS[kind];
   if (transition === undefined) return null;
   if (pending !== null) return `${STATE_ERROR}Busy: ${pairText(pair)}`;
-  if (current === transition.from) return null;
+  if (transition[current] !== undefined) return null;
   const expectation = EXPECTATIONS[current];
   return expectation === undefined ? notAllowed(current) : STATE_ERROR + expectation;
 }

@@ -35,7 +35,7 @@ export interface ExeUnitHost {
   logLevel?: LogLevel;
   logFile?: string;
   /** What runs the commands, instead of a VM; for tests and the bench. */
-  runtime?(task: Task, logger: Logger): ActivityRuntime;
+  runtime?(task: Task, logger: Logger, bus: Gsb | null): ActivityRuntime;
 }
 
 /** Where the activity's own files lie in its work folder; removed at its end. */
@@ -85,11 +85,11 @@ async function supervise({ options, host, log, ending, task, started }: Parts): 
   const { logger } = log;
   const { activityId, reportUrl } = options;
   const id = activityId ?? randomBytes(16).toString('hex');
-  const runtime = host.runtime?.(task, logger) ?? vmRuntime(id, { options, host, log, task });
+  const gsb = activityId === undefined ? null : connect(host.env, logger);
+  const runtime = host.runtime?.(task, logger, gsb) ?? vmRuntime(id, gsb, { options, host, log, task });
   const meter = meterFor(task, options, runtime);
   const takeUsage = () => usageOrEnd(meter, ending);
 
-  const gsb = activityId === undefined ? null : connect(host.env, logger);
   const reporter =
     gsb && activityId !== undefined && reportUrl !== undefined
       ? new Reporter({ gsb, activityId, reportUrl, usage: takeUsage, logger })
@@ -153,13 +153,20 @@ function removeFolder(folder: string, logger: Logger): void {
 }
 
 /** The VM of the agreement. Nothing of it is loaded yet. */
-function vmRuntime(id: string, { options, host, log, task }: Omit<Parts, 'ending' | 'started'>): VmRuntime {
+function vmRuntime(
+  id: string,
+  bus: Gsb | null,
+  { options, host, log, task }: Omit<Parts, 'ending' | 'started'>,
+): VmRuntime {
   const localFolder = host.env[LOCAL_FOLDER];
   return new VmRuntime({
     taskPackage: task.taskPackage,
     limits: task.agreement.limits,
     cacheFolder: task.cacheFolder,
     diskFolder: task.workFolder,
+    stagingFolder: join(task.workFolder, OWN_FOLDER, 'staged'),
+    bus,
+    allowFiles: task.script !== null || host.env.YA_VM_LOCAL_IMAGES === '1',
     accel: options.accel,
     title: `activity ${id}`,
     env: host.env,

@@ -5,6 +5,7 @@ import type { Logger } from '../lib/logger.ts';
 import type { StartOptions } from '../runtime/start-vm.ts';
 import type { BootAssets, VmSpec } from '../runtime/types.ts';
 import type { Vm } from '../runtime/vm.ts';
+import type { Staging } from '../transfer/staging.ts';
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -15,6 +16,8 @@ export interface Effects {
   verifyImage: typeof import('../image/verify.ts')['verifyImage'];
   /** Why KVM does not work here; null when it does. */
   kvmObstacle(assets: BootAssets, signal: AbortSignal): Promise<string | null>;
+  transfer: typeof import('./transfers.ts')['runTransfer'];
+  staging(folder: string): Promise<Staging>;
   serveAttach: typeof import('../attach/server.ts')['serveAttach'];
 }
 
@@ -56,6 +59,13 @@ export function defaultEffects({ env, logger }: { env: Environment; logger: Logg
     },
     async kvmObstacle(assets, signal) {
       return (await import('./kvm.ts')).kvmObstacle({ assets, env, logger, signal });
+    },
+    async transfer(words, parts) {
+      await (await import('./transfers.ts')).runTransfer(words, parts);
+    },
+    async staging(folder) {
+      const { Staging } = await import('../transfer/staging.ts');
+      return new Staging(folder);
     },
     async serveAttach(host, path, log) {
       return (await import('../attach/server.ts')).serveAttach(host, path, log);

@@ -5,6 +5,7 @@
 import { join } from 'node:path';
 import type { CommandHost } from '../attach/port.ts';
 import type { AttachServer } from '../attach/server.ts';
+import type { Gsb } from '../gsb/index.ts';
 import { sleep } from '../lib/deadline.ts';
 import { deferred } from '../lib/deferred.ts';
 import { toError, YavmError } from '../lib/errors.ts';
@@ -13,6 +14,7 @@ import { assetsFolder } from '../lib/paths.ts';
 import type { Command } from '../runtime/command.ts';
 import type { AccelChoice, BootAssets, CommandSpec, Phase, VmSpec } from '../runtime/types.ts';
 import type { Vm, VmEnd } from '../runtime/vm.ts';
+import type { Staging } from '../transfer/staging.ts';
 import { readProcessUsage } from '../usage/process.ts';
 import { type Deployment, planEntrypoint, planRun, planVm } from './deployment.ts';
 import { LOCAL_TOKEN, type LocalExchange, type LocalStartLine } from './local.ts';
@@ -36,6 +38,12 @@ export interface VmRuntimeOptions {
   cacheFolder: string;
   /** The root disk takes its room here. */
   diskFolder: string;
+  /** For files that wait for the VM; made when there are some. */
+  stagingFolder: string;
+  /** The bus, for gftp; null: there is none. */
+  bus: Pick<Gsb, 'call'> | null;
+  /** Files of this host may be images, and ends of transfers: who wrote the script sits here. */
+  allowFiles: boolean;
   accel: AccelChoice;
   /** Shown by `ya-vm ps`. */
   title: string;
@@ -62,6 +70,10 @@ export class VmRuntime implements ActivityRuntime {
   readonly #effects: Effects;
   #deployment: Deployment | null = null;
   #vm: Vm | null = null;
+  /** Whether the deployment's start was tried. */
+  #started = false;
+  /** Files that came before the start. */
+  #staging: Staging | null = null;
   #attach: AttachServer | null = null;
   /** Gives up what is under way when the runtime is stopped. */
   #life = new AbortController();
@@ -85,7 +97,8 @@ export class VmRuntime implements ActivityRuntime {
     progress: (report: ProgressReport) => void,
     signal: AbortSignal,
   ): Promise<void> {
-    const { taskPackage, cacheFolder, env, logger, hide, local } = this.#options;
+    const { taskPackage, cacheFolder, logger, hide, local } = this.#options;
+    this.#started = false;
     if (local) {
       // `run` has checked its images itself.
       this.#deployment = { image: null, config: null, command };
@@ -106,7 +119,7 @@ export class VmRuntime implements ActivityRuntime {
         progressOptions: command.progress,
         signal: until,
         logger,
-        allowFile: env.YA_VM_LOCAL_IMAGES === '1',
+        allowFile: this.#options.allowFiles,
       });
       const compressors = await readCompressors(this.#assets.manifest);
       const { config } = await this.#effects.verifyImage(image, { compressors });
@@ -121,13 +134,26 @@ export class VmRuntime implements ActivityRuntime {
   }
 
   async start(command: CommandOf<'start'>, output: OutputSinks, signal: AbortSignal): Promise<void> {
-    const { env, logger, local } = this.#options;
     const deployment = this.#needDeployment();
+    this.#started = true;
+    const staging = this.#staging;
+    this.#staging = null;
+    try {
+      const entrypoint = command.args.includes('start-entrypoint') ? planEntrypoint(deployment) : null;
+      const until = AbortSignal.any([signal, this.#life.signal]);
+      const vm = await this.#boot(deployment, output, until);
+      await staging?.deliver(vm, until);
+      if (entrypoint !== null) await this.#startEntrypoint(vm, entrypoint, output);
+    } finally {
+      await staging?.clear();
+    }
+  }
+
+  async #boot(deployment: Deployment, output: OutputSinks, until: AbortSignal): Promise<Vm> {
+    const { env, logger, local } = this.#options;
     const tell = async (line: LocalStartLine) => {
       if (local) await output.stdout?.(Buffer.from(`${JSON.stringify(line)}\n`));
     };
-    const entrypoint = command.args.includes('start-entrypoint') ? planEntrypoint(deployment) : null;
-    const until = AbortSignal.any([signal, this.#life.signal]);
     const phases: Phase[] = [];
     const onPhase = (phase: Phase) => {
       phases.push(phase);
@@ -153,7 +179,7 @@ export class VmRuntime implements ActivityRuntime {
     logger.info({ vm: vm.id, accel: vm.accel, milliseconds }, 'the VM is up');
     await this.#openAttach(vm);
     await tell({ vm: { id: vm.id, folder: vm.folder, accel: vm.accel } });
-    if (entrypoint !== null) await this.#startEntrypoint(vm, entrypoint, output);
+    return vm;
   }
 
   async run(command: CommandOf<'run'>, output: OutputSinks, signal: AbortSignal): Promise<RunEnd> {
@@ -184,8 +210,22 @@ export class VmRuntime implements ActivityRuntime {
     }
   }
 
-  transfer(): Promise<void> {
-    return Promise.reject(new YavmError('YAVM_E_UNSUPPORTED', 'transfers are not supported yet'));
+  async transfer(
+    command: CommandOf<'transfer'>,
+    progress: (report: ProgressReport) => void,
+    signal: AbortSignal,
+  ): Promise<void> {
+    this.#needDeployment();
+    const { bus, allowFiles, env, logger } = this.#options;
+    await this.#effects.transfer(command, {
+      files: this.#started ? this.#needVm() : await this.#stage(),
+      bus,
+      allowFiles,
+      env,
+      progress,
+      signal: AbortSignal.any([signal, this.#life.signal]),
+      logger,
+    });
   }
 
   /** Ends the VM and what is on the way to one, all within `milliseconds`, and forgets the deployment. */
@@ -195,9 +235,11 @@ export class VmRuntime implements ActivityRuntime {
     this.#deployment = null;
     const vm = this.#vm;
     const attach = this.#attach;
+    const staging = this.#staging;
+    this.#staging = null;
     this.#vm = null;
     this.#attach = null;
-    await attach?.close();
+    await Promise.all([attach?.close(), staging?.clear()]);
     if (vm === null) return;
     // The last look at its memory.
     this.usage();
@@ -271,6 +313,11 @@ export class VmRuntime implements ActivityRuntime {
     throw new YavmError('YAVM_E_DEPLOY', 'nothing is deployed: the last deploy failed', {
       hint: 'Send terminate, then deploy again.',
     });
+  }
+
+  async #stage(): Promise<Staging> {
+    this.#staging ??= await this.#effects.staging(this.#options.stagingFolder);
+    return this.#staging;
   }
 
   #needVm(): Vm {

@@ -17,7 +17,7 @@ t.test('which command may begin in which state', async (t) => {
     ],
     [
       ['Deployed', null],
-      ['start', 'sign', 'terminate'],
+      ['start', 'transfer', 'sign', 'terminate'],
     ],
     [
       ['Ready', null],
@@ -73,8 +73,10 @@ t.test('refusals as upstream words them', async (t) => {
 });
 
 t.test('the table leads from one command to the next', async (t) => {
-  t.equal(TRANSITIONS.deploy?.to, TRANSITIONS.start?.from);
-  t.equal(TRANSITIONS.start?.to, TRANSITIONS.run?.from);
+  t.same(TRANSITIONS.deploy, { Initialized: 'Deployed' });
+  t.same(TRANSITIONS.start, { Deployed: 'Ready' });
+  t.same(TRANSITIONS.run, { Ready: 'Ready' });
+  t.same(TRANSITIONS.transfer, { Deployed: 'Deployed', Ready: 'Ready' }, 'files may come before the start');
   t.equal(TRANSITIONS.sign, undefined);
   t.ok(samePair(['Ready', null], ['Ready', null]));
   t.notOk(samePair(['Ready', null], ['Ready', 'Ready']));

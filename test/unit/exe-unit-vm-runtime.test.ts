@@ -1,7 +1,8 @@
 /** The VM as an activity's runtime, with a VM that is not there. */
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import t from 'tap';
 import { type Deployment, planEntrypoint, planRun, planVm } from '../../host/exe-unit/deployment.ts';
 import type { CommandOf } from '../../host/exe-unit/types.ts';
@@ -11,6 +12,7 @@ import type { ImageInfo } from '../../host/image/verify.ts';
 import { deferred } from '../../host/lib/deferred.ts';
 import { silentLogger } from '../../host/lib/logger.ts';
 import type { Vm, VmEnd } from '../../host/runtime/vm.ts';
+import { MemoryFiles } from '../lib/memory-files.ts';
 import type { Owner } from '../lib/vm.ts';
 
 const GIB = 1024 ** 3;
@@ -103,14 +105,13 @@ t.test('a command has the image’s user, folder and environment, and the deploy
 
 // ---------------------------------------------------------------- runtime
 
-class FakeVm {
+class FakeVm extends MemoryFiles {
   readonly id = 'tobikuda';
   readonly folder = '/run/tobikuda';
   readonly accel = 'tcg';
   /** This test's own process stands for QEMU. */
   readonly pid = process.pid;
   readonly diskAllocated = 4096;
-  readonly calls: string[] = [];
   readonly #end = deferred<VmEnd>();
   readonly ended = this.#end.promise;
   /** How long an orderly stop takes, milliseconds; Infinity: for ever. */
@@ -151,6 +152,9 @@ function scene(t: Owner, effects: Partial<Effects> = {}, options: Partial<VmRunt
     limits: LIMITS,
     cacheFolder: '/cache',
     diskFolder: '/work',
+    stagingFolder: join(assets, 'staged'),
+    bus: null,
+    allowFiles: false,
     accel: 'tcg',
     title: 'a',
     env: { YAVM_ASSETS: assets },
@@ -189,6 +193,12 @@ function scene(t: Owner, effects: Partial<Effects> = {}, options: Partial<VmRunt
 
 const NEVER = new AbortController().signal;
 const NO_OUTPUT = { stdout: null, stderr: null };
+const transferOf = (from: string, to: string): CommandOf<'transfer'> => ({
+  source: {},
+  kind: 'transfer',
+  from,
+  to,
+});
 const START: CommandOf<'start'> = { source: {}, kind: 'start', args: [] };
 
 t.test('without KVM nothing is deployed, unless emulation was asked for', async (t) => {
@@ -213,7 +223,20 @@ t.test('what is not offered is refused in so many words', async (t) => {
     runtime.deploy(deploy({ networks: [network] }), () => {}, NEVER),
     { code: 'YAVM_E_UNSUPPORTED' },
   );
-  await t.rejects(runtime.transfer(), { code: 'YAVM_E_UNSUPPORTED' });
+  await runtime.deploy(deploy(), () => {}, NEVER);
+  await t.rejects(
+    runtime.transfer(transferOf('gftp:x', '/y'), () => {}, NEVER),
+    {
+      code: 'YAVM_E_UNSUPPORTED',
+      message: /without/,
+    },
+  );
+  await t.rejects(
+    runtime.transfer(transferOf('file:///etc/passwd', '/y'), () => {}, NEVER),
+    {
+      code: 'YAVM_E_UNSUPPORTED',
+    },
+  );
 });
 
 t.test('values of environments are told to the log’s redactor before anything else happens', async (t) => {
@@ -276,4 +299,64 @@ t.test('a stop gives up the download and the boot that are under way', async (t)
   started.catch(() => {});
   abort.abort(new Error('terminated'));
   await t.rejects(started, { message: 'terminated' });
+});
+
+t.test('transfers go to the VM; those before its start wait for it', async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'yavm-staged-'));
+  t.teardown(() => rmSync(folder, { recursive: true, force: true }));
+  const stagingFolder = join(folder, 'staged');
+  writeFileSync(join(folder, 'x'), 'content');
+  const url = pathToFileURL(join(folder, 'x')).href;
+  const { runtime, vms } = scene(t, {}, { stagingFolder, allowFiles: true });
+  const transfer = (from: string, to: string) => runtime.transfer(transferOf(from, to), () => {}, NEVER);
+  await t.rejects(transfer(url, '/x'), { code: 'YAVM_E_DEPLOY' });
+  await runtime.deploy(deploy(), () => {}, NEVER);
+  await transfer(url, '/x');
+  await transfer('/x', '/y');
+  t.ok(existsSync(stagingFolder));
+  await t.rejects(transfer('/etc/passwd', '/z'), { code: 'YAVM_E_NOT_STARTED' });
+  await runtime.start(START, NO_OUTPUT, NEVER);
+  t.notOk(existsSync(stagingFolder), 'nothing waits any more');
+  t.same(vms[0]?.calls, ['write file /x', 'write file /y']);
+  await transfer('/y', '/z');
+  t.equal(vms[0]?.content.get('/z')?.toString(), 'content');
+  await runtime.stop(0);
+  await t.rejects(transfer(url, '/x'), { code: 'YAVM_E_DEPLOY' });
+
+  await runtime.deploy(deploy(), () => {}, NEVER);
+  await transfer(url, '/x');
+  await runtime.stop(0);
+  t.notOk(existsSync(stagingFolder), 'a stop forgets them');
+});
+
+t.test('a start that fails leaves no files behind, and takes no more', async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'yavm-staged-'));
+  t.teardown(() => rmSync(folder, { recursive: true, force: true }));
+  const stagingFolder = join(folder, 'staged');
+  writeFileSync(join(folder, 'x'), 'content');
+  const url = pathToFileURL(join(folder, 'x')).href;
+  const startVm: Effects['startVm'] = () => Promise.reject(new Error('no boot'));
+  const { runtime } = scene(t, { startVm }, { stagingFolder, allowFiles: true });
+  await runtime.deploy(deploy(), () => {}, NEVER);
+  await runtime.transfer(transferOf(url, '/x'), () => {}, NEVER);
+  await t.rejects(runtime.start(START, NO_OUTPUT, NEVER), { message: 'no boot' });
+  t.notOk(existsSync(stagingFolder));
+  await t.rejects(
+    runtime.transfer(transferOf(url, '/x'), () => {}, NEVER),
+    { code: 'YAVM_E_VM_STOPPED' },
+  );
+});
+
+t.test('a stop gives up a transfer', async (t) => {
+  const { runtime } = scene(t, {
+    transfer: (_words, { signal }) =>
+      new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason))),
+  });
+  await runtime.deploy(deploy(), () => {}, NEVER);
+  await runtime.start(START, NO_OUTPUT, NEVER);
+  const transferred = runtime.transfer(transferOf('/a', '/b'), () => {}, NEVER);
+  transferred.catch(() => {});
+  await new Promise((resolve) => setImmediate(resolve));
+  await runtime.stop(0);
+  await t.rejects(transferred, { code: 'YAVM_E_VM_STOPPED' });
 });
