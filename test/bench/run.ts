@@ -7,6 +7,7 @@ import { writeFileSync } from 'node:fs';
 import { cpus, loadavg, release } from 'node:os';
 import { join } from 'node:path';
 import { boot } from './boot.ts';
+import { container } from './container.ts';
 import { type Bench, type BenchContext, OUT } from './context.ts';
 import { download } from './download.ts';
 import { exeUnitExec } from './exe-unit-exec.ts';
@@ -20,7 +21,7 @@ import { sizes } from './sizes.ts';
 import { throughput } from './throughput.ts';
 
 const BENCHES: Bench[] = [
-  ...[sizes, boot, latency, throughput, hostMemory, download],
+  ...[sizes, boot, latency, throughput, hostMemory, download, container],
   ...[exeUnitStart, exeUnitExec, exeUnitSpool, exeUnitOutput],
 ];
 
