@@ -1,7 +1,7 @@
 /** `ya-vm exec-script`: sends a script to an activity, shows its events and results. The activity is made, or given. */
 import { join } from 'node:path';
 import type { Command } from 'commander';
-import { connectGsb, type GsbAddress, parseGsbUrl } from '../gsb/index.ts';
+import { connectGsb, type Gsb, type GsbAddress, parseGsbUrl } from '../gsb/index.ts';
 import { withDeadline } from '../lib/deadline.ts';
 import { formatDuration, parseDuration } from '../lib/duration.ts';
 import { toError, YavmError } from '../lib/errors.ts';
@@ -17,6 +17,7 @@ import { Interrupted, Interrupts } from './interrupts.ts';
 import { type LocalActivity, localImage, startLocalActivity, usageOf } from './local-activity.ts';
 import { forOption, parseChoice, parseCpus, parseMemory, parseStorage, usageError } from './options.ts';
 import { readScript, type Script } from './script-file.ts';
+import { shareFiles } from './script-places.ts';
 import { usageLine } from './usage-line.ts';
 import { DEMO_IMAGE } from './vm-options.ts';
 
@@ -25,6 +26,9 @@ The file holds what a requestor sends, a JSON array of commands. Without --gsb-u
 itself as the supervisor, as a provider does; with it, the script goes to an activity that is there already.
 
 Output of a command is shown if the script captures it: {"capture": {"stdout": {"stream": {}}}}.
+
+A transfer reads and writes files of this host as local:PATH; they are published over gftp while the script runs:
+{"transfer": {"from": "local:in.dat", "to": "container:/in.dat"}}.
 
 Exit codes: 0 every command succeeded; the return code of the command that failed; 124 --timeout passed;
 125 ya-vm failed, or a command that has no return code; 128 + n a signal to ya-vm.
@@ -100,6 +104,7 @@ const FOR_NEW = [
 /** What the script is sent to. */
 interface Target {
   requestor: Requestor;
+  gsb: Gsb;
   /** Rejects when the activity has ended. */
   lost: Promise<never>;
   /** Ends what was made. @returns the last usage, names and values */
@@ -126,7 +131,7 @@ export async function execScript(
     let results: CommandResult[];
     let usage: Awaited<ReturnType<Target['close']>> = [];
     try {
-      results = await runBatch({ context, target, script, lines, signal: limit.signal });
+      results = await runScript({ context, target, script, lines, signal: limit.signal });
     } finally {
       usage = await target.close();
     }
@@ -208,6 +213,7 @@ function madeActivity({ node, activity, close }: LocalActivity): Target {
   lost.catch(() => {});
   return {
     requestor: node.requestor(activity.activity),
+    gsb: node.gsb,
     lost,
     async close() {
       await close();
@@ -225,6 +231,7 @@ function givenActivity(context: Context, address: GsbAddress, id: string): Targe
   lost.catch(() => {});
   return {
     requestor,
+    gsb,
     lost,
     async close() {
       // The agreement, which has the names of the counters, is the provider's.
@@ -243,6 +250,16 @@ interface Batch {
   script: Script;
   lines: BatchLines;
   signal: AbortSignal;
+}
+
+async function runScript(batch: Batch): Promise<CommandResult[]> {
+  const { script, target } = batch;
+  const { commands, close } = await shareFiles(script.commands, target.gsb);
+  try {
+    return await runBatch({ ...batch, script: { ...script, commands } });
+  } finally {
+    await close();
+  }
 }
 
 async function runBatch({ context, target, script, lines, signal }: Batch): Promise<CommandResult[]> {

@@ -1,5 +1,6 @@
 /** `/local/identity/Get`: whose node this is (exe-unit.md 8.2). */
 import type { Flex, Gsb } from '../gsb/types.ts';
+import { badMessage, mapOf, textOf } from './decode.ts';
 import { readIdentityQuery } from './messages.ts';
 
 export const IDENTITY_ADDRESS = '/local/identity';
@@ -22,4 +23,16 @@ export function identify(body: Flex, { nodeId, alias }: Identity): Flex {
     (query.by === 'id' ? query.text.toLowerCase() === nodeId : query.text === alias);
   if (!fits) return null;
   return { alias: alias ?? null, nodeId, isLocked: false, isDefault: true, deleted: false };
+}
+
+const NODE_ID = /^0x[0-9a-f]{40}$/;
+/** Milliseconds. */
+const PROMPT = 10_000;
+
+/** The id of the node that a bus belongs to. @throws as {@link Gsb.call}; {YavmError} YAVM_E_NODE_MESSAGE */
+export async function askNodeId(gsb: Pick<Gsb, 'call'>): Promise<string> {
+  const answer = await gsb.call(`${IDENTITY_ADDRESS}/Get`, 'byDefault', { deadline: PROMPT });
+  const nodeId = textOf(mapOf(answer, 'the identity').nodeId, 'nodeId').toLowerCase();
+  if (!NODE_ID.test(nodeId)) throw badMessage('nodeId is no id');
+  return nodeId;
 }

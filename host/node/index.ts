@@ -17,7 +17,10 @@ export {
 export { type AgreementTerms, buildAgreement, newAgreementId } from './agreement-file.ts';
 export { type Clock, systemClock } from './clock.ts';
 export { costOf } from './cost.ts';
-export { IDENTITY_ADDRESS, type Identity, identify, serveIdentity } from './identity-service.ts';
+export type { Place, PlaceOptions } from './gftp-place.ts';
+export { publishFile } from './gftp-publish.ts';
+export { type FilePlace, type Received, type ReceiveOptions, receiveFile } from './gftp-receive.ts';
+export { askNodeId, IDENTITY_ADDRESS, type Identity, identify, serveIdentity } from './identity-service.ts';
 export type {
   ActivityState,
   ActivityUsage,

@@ -43,8 +43,8 @@ export class LocalNode {
 
   /** Listens, and has its services registered. @throws {YavmError} YAVM_E_NODE_LISTEN */
   static async start(options: LocalNodeOptions): Promise<LocalNode> {
-    const { logger, clock, report } = options;
-    const router = new GsbRouter({ logger, clock, report });
+    const { logger, clock, report, identity = LOCAL_IDENTITY } = options;
+    const router = new GsbRouter({ logger, clock, report, nodeId: identity.nodeId });
     let node: LocalNode | undefined;
     try {
       node = new LocalNode(router, await router.listen(options.address), options);

@@ -13,6 +13,7 @@ import { describeError } from '../lib/errors.ts';
 import { type Logger, silentLogger } from '../lib/logger.ts';
 import { type Clock, systemClock } from './clock.ts';
 import { listenOn } from './listen.ts';
+import { publicAddress } from './net-address.ts';
 import type { Sent } from './outbox.ts';
 import { MAX_NAMES, MAX_PENDING, Peer } from './peer.ts';
 import { MAX_NAME, Routes, Topics } from './routes.ts';
@@ -28,6 +29,8 @@ export interface RouterOptions {
   logger?: Logger;
   clock?: Clock;
   report?: (event: RouterEvent) => void;
+  /** Of this node: calls over the network to it stay here. Default: there is no network. */
+  nodeId?: string;
   /** Milliseconds between two looks at each peer; one that was silent for half of it gets a Ping. A daemon's: 10 s. */
   pingInterval?: number;
   /** Milliseconds of silence after which a peer is closed. A daemon's: 20 s. */
@@ -62,8 +65,8 @@ export class GsbRouter {
 
   constructor(options: RouterOptions = {}) {
     const { logger = silentLogger, clock = systemClock, report = () => {} } = options;
-    const { pingInterval = 10_000, pingTimeout = 20_000, stalledAfter = 60_000 } = options;
-    this.#options = { logger, clock, report, pingInterval, pingTimeout, stalledAfter };
+    const { pingInterval = 10_000, pingTimeout = 20_000, stalledAfter = 60_000, nodeId = '' } = options;
+    this.#options = { logger, clock, report, pingInterval, pingTimeout, stalledAfter, nodeId };
     this.#stopWatching = clock.every(pingInterval, () => this.#watch());
   }
 
@@ -243,7 +246,8 @@ export class GsbRouter {
     return this.#answer(from, { kind: 'broadcastReply', code: CODE.ok, message: '' });
   }
 
-  #call(from: Peer, packet: PacketOf<'callRequest'>): Promise<void> | undefined {
+  #call(from: Peer, request: PacketOf<'callRequest'>): Promise<void> | undefined {
+    const packet = this.#arriving(request);
     const { requestId, noReply } = packet;
     const to = this.#routes.find(packet.address);
     if (noReply) return to && ignore(to.send(packet));
@@ -257,6 +261,14 @@ export class GsbRouter {
       const text = why === 'stalled' ? 'stalled connection' : 'lost connection';
       return this.#refuse(from, requestId, CODE.serviceFailure, text);
     });
+  }
+
+  /** A call as its owner gets it: over the network it comes under another address, from this node. */
+  #arriving(request: PacketOf<'callRequest'>): PacketOf<'callRequest'> {
+    const { nodeId } = this.#options;
+    const address = publicAddress(request.address, nodeId);
+    if (address === undefined) return request;
+    return { ...request, address, caller: request.caller === 'local' ? nodeId : request.caller };
   }
 
   #reply(from: Peer, packet: PacketOf<'callReply'>): Promise<void> | undefined {

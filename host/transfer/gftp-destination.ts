@@ -1,6 +1,6 @@
 /** A place on a requestor's side as a transfer's destination (exe-unit.md 6.5). */
 import { parseGftpUrl } from './gftp-address.ts';
-import { CHUNK, type GftpBus, type GftpOptions, GftpPeer, IN_FLIGHT } from './gftp-peer.ts';
+import { CHUNK, type GftpBus, type GftpOptions, GftpPeer, SENT_AHEAD } from './gftp-peer.ts';
 import { StreamHasher } from './hash.ts';
 import type { Bytes, TransferDestination } from './types.ts';
 
@@ -37,7 +37,7 @@ async function upload(
   const sent: Promise<void>[] = [];
   let offset = 0;
   for await (const chunk of recut(bytes)) {
-    if (sent.length >= IN_FLIGHT) await sent.shift();
+    if (sent.length >= SENT_AHEAD) await sent.shift();
     signal.throwIfAborted();
     await hasher.update(chunk);
     const answer = peer.upload(offset, chunk, signal);

@@ -1,6 +1,6 @@
 /** A requestor's published file as a transfer's source (exe-unit.md 6.5). */
 import { parseGftpUrl } from './gftp-address.ts';
-import { CHUNK, type GftpBus, type GftpOptions, GftpPeer, IN_FLIGHT } from './gftp-peer.ts';
+import { CHUNK, type GftpBus, type GftpOptions, GftpPeer, READ_AHEAD } from './gftp-peer.ts';
 import type { Bytes, TransferSource } from './types.ts';
 
 export interface GftpSourceOptions extends GftpOptions {
@@ -40,7 +40,7 @@ async function* chunks(peer: GftpPeer, size: number, signal: AbortSignal): Bytes
   };
   try {
     for (;;) {
-      while (next < size && asked.length < IN_FLIGHT) ask();
+      while (next < size && asked.length < READ_AHEAD) ask();
       const chunk = asked.shift();
       if (chunk === undefined) return;
       yield await chunk;
