@@ -1,10 +1,17 @@
-/** One GET, through its redirects, up to the answer's headers. */
-import type { ClientRequest, IncomingMessage, OutgoingHttpHeaders, RequestOptions } from 'node:http';
+/** Requests, each on a connection of its own, up to the answer's headers. */
+import {
+  request as beginRequest,
+  type ClientRequest,
+  type IncomingMessage,
+  type OutgoingHttpHeaders,
+} from 'node:http';
+import { type ConnectionSettings, connect } from './http-connection.ts';
 import { connectionError, HttpError } from './http-error.ts';
+import { authorizationFor, MAX_REDIRECTS, REDIRECTS, redirectTarget } from './http-redirect.ts';
 import { showUrl } from './location.ts';
 
 export interface HttpTimeouts {
-  /** Name look-up, connection and TLS, milliseconds. */
+  /** Name look-up, connection, proxy and TLS, milliseconds. */
   connect: number;
   /** From the connection to the answer's headers. */
   headers: number;
@@ -14,10 +21,8 @@ export interface HttpTimeouts {
 
 export const TIMEOUTS: HttpTimeouts = { connect: 10_000, headers: 30_000, stall: 30_000 };
 
-export interface RequestSettings {
+export interface RequestSettings extends ConnectionSettings {
   timeouts: HttpTimeouts;
-  /** Certificates to trust instead of Node's, PEM; for tests. */
-  ca?: string;
   signal: AbortSignal;
 }
 
@@ -27,16 +32,15 @@ export interface HttpAnswer {
   body: IncomingMessage;
   /** Where the answer came from, for messages. */
   shown: string;
+  /** The same, with its secrets. */
+  url: URL;
 }
 
-const REDIRECTS: ReadonlySet<number> = new Set([301, 302, 303, 307, 308]);
-const MAX_REDIRECTS = 10;
-/** Read at once from a socket, bytes: fewer and larger writes to the disk. */
-const READ_SIZE = 1024 * 1024;
-
 /**
- * Sends a GET and follows redirects, also relative ones. Credentials of the URL go to its own origin only.
- * @throws {HttpError} without an answer in time; after 10 redirects. The signal's reason.
+ * Sends a GET and follows redirects, also relative ones, also from https to http. Credentials of the URL go to its own
+ * origin only.
+ * @throws {YavmError} YAVM_E_HTTP without an answer in time, and after 10 redirects; YAVM_E_URL_REFUSED, YAVM_E_PROXY. The
+ * signal's reason.
  */
 export async function get(
   start: URL,
@@ -45,68 +49,67 @@ export async function get(
 ): Promise<HttpAnswer> {
   let url = start;
   for (let redirects = 0; ; redirects++) {
-    const shown = showUrl(url);
-    // A redirect that brings credentials of its own brings them for its own place.
-    const authorization = basic(url) ?? (url.origin === start.origin ? basic(start) : undefined);
-    const body = await exchange(url, authorization ? { ...headers, authorization } : headers, settings);
+    const authorization = authorizationFor(url, start);
+    const own = authorization ? { ...headers, authorization } : headers;
+    const { request, answer, timer, shown } = await beginExchange(url, 'GET', own, settings);
+    timer.begin('no answer', settings.timeouts.headers);
+    request.end();
+    const body = await answer;
     const status = body.statusCode ?? 0;
-    if (!REDIRECTS.has(status)) return { status, body, shown };
+    if (!REDIRECTS.has(status)) return { status, body, shown, url };
     body.destroy();
-    if (redirects === MAX_REDIRECTS) throw new HttpError(`${showUrl(start)}: more than 10 redirects`);
+    if (redirects === MAX_REDIRECTS) throw tooManyRedirects(start);
     url = redirectTarget(url, body.headers.location, shown);
   }
 }
 
-function redirectTarget(from: URL, location: string | undefined, shown: string): URL {
-  const target = location === undefined ? null : URL.parse(location, from.href);
-  if (target === null) throw new HttpError(`${shown}: a redirect that leads nowhere`);
-  // A relative one takes its base's user information along: it is there already, by its origin.
-  if (target.protocol === 'http:' || target.protocol === 'https:') return target;
-  throw new HttpError(`${shown}: a redirect to ${target.protocol}, which is neither http nor https`);
+export function tooManyRedirects(start: URL): HttpError {
+  return new HttpError(`${showUrl(start)}: more than ${MAX_REDIRECTS} redirects`);
 }
 
-function basic({ username, password }: URL): string | undefined {
-  if (username === '' && password === '') return undefined;
-  return `Basic ${Buffer.from(`${decode(username)}:${decode(password)}`).toString('base64')}`;
+/** A request that has its connection; nothing is sent yet. */
+export interface Exchange {
+  request: ClientRequest;
+  /** Rejects with an HttpError or the signal's reason; may be left alone. */
+  answer: Promise<IncomingMessage>;
+  /** Not running. The answer ends it. */
+  timer: PhaseTimer;
+  /** Where it goes, for messages. */
+  shown: string;
 }
 
-function decode(text: string): string {
-  try {
-    return decodeURIComponent(text);
-  } catch {
-    return text;
-  }
-}
-
-/** One request on a connection of its own. */
-async function exchange(
+/** Connects, and makes the request. @throws as {@link get} */
+export async function beginExchange(
   url: URL,
+  method: 'GET' | 'PUT',
   headers: OutgoingHttpHeaders,
   settings: RequestSettings,
-): Promise<IncomingMessage> {
-  const { signal, timeouts, ca } = settings;
-  signal.throwIfAborted();
-  const { request: begin } = await (url.protocol === 'https:' ? import('node:https') : import('node:http'));
-  const options: RequestOptions & { ca?: string; highWaterMark: number } = {
-    hostname: url.hostname.replace(/^\[(.*)\]$/, '$1'),
-    port: url.port,
-    path: url.pathname + url.search,
-    headers,
-    agent: false,
-    signal,
-    ca,
-    highWaterMark: READ_SIZE,
-  };
+): Promise<Exchange> {
+  const { signal, timeouts } = settings;
   const shown = showUrl(url);
-  return await new Promise<IncomingMessage>((resolve, reject) => {
-    const request = begin(options);
-    const timer = new PhaseTimer(request, shown);
-    timer.begin('no connection', timeouts.connect);
-    request.once('socket', (socket) => {
-      socket.once(url.protocol === 'https:' ? 'secureConnect' : 'connect', () =>
-        timer.begin('no answer', timeouts.headers),
-      );
-    });
+  const connection = await connect(url, timeouts.connect, signal, settings);
+  // Without an agent, so that the connection is closed behind the answer.
+  const request = beginRequest({
+    method,
+    path: connection.path,
+    headers: { host: url.host, ...headers, ...connection.headers },
+    setHost: false,
+    createConnection: () => connection.socket,
+    signal,
+  });
+  const timer = new PhaseTimer(request, shown);
+  const answer = answerOf(request, timer, shown, signal);
+  answer.catch(() => {});
+  return { request, answer, timer, shown };
+}
+
+function answerOf(
+  request: ClientRequest,
+  timer: PhaseTimer,
+  shown: string,
+  signal: AbortSignal,
+): Promise<IncomingMessage> {
+  return new Promise((resolve, reject) => {
     request.once('response', (response) => {
       timer.end();
       // Kept for the reader, who may still be busy with the headers.
@@ -127,12 +130,11 @@ async function exchange(
       timer.end();
       reject(connectionError(Object.assign(new Error('connection closed'), { code: 'ECONNRESET' }), shown));
     });
-    request.end();
   });
 }
 
 /** The deadline of the phase that a request is in. */
-class PhaseTimer {
+export class PhaseTimer {
   readonly #request: ClientRequest;
   readonly #shown: string;
   #timer: NodeJS.Timeout | undefined;
