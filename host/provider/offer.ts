@@ -16,7 +16,7 @@ export const USAGE_VECTOR = [
 ];
 
 /** Of images and transfers. */
-const TRANSFER_PROTOCOLS = ['http', 'https'];
+const TRANSFER_PROTOCOLS = ['http', 'https', 'gftp'];
 
 export function offerTemplate({ accel, cpu, capabilities }: Verdict): OfferTemplate {
   return {
