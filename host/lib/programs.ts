@@ -16,6 +16,7 @@ interface Program {
 const PROGRAMS = {
   'qemu-system-x86_64': { variable: 'YAVM_QEMU', code: 'YAVM_E_QEMU_MISSING', package: 'qemu-system-x86' },
   mke2fs: { variable: 'YAVM_MKE2FS', code: 'YAVM_E_MKE2FS_MISSING', package: 'e2fsprogs' },
+  fallocate: { variable: 'YAVM_FALLOCATE', code: 'YAVM_E_ROOT_DISK', package: 'util-linux' },
   virtiofsd: {
     variable: 'YAVM_VIRTIOFSD',
     code: 'YAVM_E_VOLUMES',

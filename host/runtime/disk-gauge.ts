@@ -1,25 +1,29 @@
-/** How much room a VM's writable disk takes, also when it has no name: through a descriptor of our own. */
+/** How much room a VM's writable disks take, also those without a name: through descriptors of our own. */
 import { closeSync, fstatSync, openSync } from 'node:fs';
 
 /** st_blocks counts in these (stat(2)). */
 const BLOCK = 512;
 
 export class DiskGauge {
-  #fd: number | null;
+  readonly #fds: number[] = [];
 
-  /** `fd` is that of the disk, and stays its owner's. */
-  constructor(fd: number) {
-    this.#fd = openSync(`/proc/self/fd/${fd}`, 'r');
+  /** `fds` are those of the disks, and stay their owner's. */
+  constructor(fds: readonly number[]) {
+    try {
+      for (const fd of fds) this.#fds.push(openSync(`/proc/self/fd/${fd}`, 'r'));
+    } catch (error) {
+      this.close();
+      throw error;
+    }
   }
 
-  /** Bytes allocated now; 0 after the end. */
+  /** Bytes allocated now for all of them; 0 after the end. */
   get allocated(): number {
-    return this.#fd === null ? 0 : fstatSync(this.#fd).blocks * BLOCK;
+    return this.#fds.reduce((sum, fd) => sum + fstatSync(fd).blocks * BLOCK, 0);
   }
 
-  /** Lets go of the disk: a file without a name is gone with its last descriptor. */
+  /** Lets go of the disks: a file without a name is gone with its last descriptor. */
   close(): void {
-    if (this.#fd !== null) closeSync(this.#fd);
-    this.#fd = null;
+    for (const fd of this.#fds.splice(0)) closeSync(fd);
   }
 }

@@ -28,8 +28,8 @@ export interface LaunchSpec {
   /** `fd`: a descriptor of ours, taken over. */
   disks: readonly DiskArguments[];
   nics: readonly { mac: string }[];
-  /** Of file servers; each `fd` is taken over too. */
-  shareSockets?: readonly ShareArguments[];
+  /** Each `fd` is taken over too. */
+  shareDevices?: readonly ShareArguments[];
 }
 
 /** A QEMU that was started. The sockets are to be connected exactly once. */
@@ -70,7 +70,7 @@ export function launchQemu(spec: LaunchSpec, native: Native): Qemu {
   };
   try {
     const disks = spec.disks.map((disk) => ({ ...disk, fd: descriptors.give(disk.fd) }));
-    const shares = (spec.shareSockets ?? []).map((share) => ({ ...share, fd: descriptors.give(share.fd) }));
+    const shares = (spec.shareDevices ?? []).map((share) => ({ ...share, fd: descriptors.give(share.fd) }));
     const program = findProgram('qemu-system-x86_64');
     const user = qemuUser();
     const kernel = descriptors.give(openAsset(spec.assets.kernel, user !== null));

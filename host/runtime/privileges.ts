@@ -34,8 +34,8 @@ export interface DeviceMode {
 }
 
 const GROUP_RW = 0o060;
-const OTHER_RW = 0o006;
-const OWNER_RW = 0o600;
+/** Bits of one class: read and write. */
+const READ_WRITE = 0o6;
 
 /** The device's group, when being in it opens the device. Root's group is not lent. */
 export function kvmGroups(device: DeviceMode | null): number[] {
@@ -43,12 +43,11 @@ export function kvmGroups(device: DeviceMode | null): number[] {
   return usable ? [device.gid] : [];
 }
 
-/** Whether a process of `user` may open the device, by its mode bits. */
-export function mayOpen(device: DeviceMode, user: ProcessUser): boolean {
-  if (device.uid === user.uid) return (device.mode & OWNER_RW) === OWNER_RW;
-  if (user.gid === device.gid || user.groups.includes(device.gid))
-    return (device.mode & GROUP_RW) === GROUP_RW;
-  return (device.mode & OTHER_RW) === OTHER_RW;
+/** Whether a process of `user` may open the device (or folder), by its mode bits; `need`: those of one class. */
+export function mayOpen(device: DeviceMode, user: ProcessUser, need: number = READ_WRITE): boolean {
+  const inGroup = user.gid === device.gid || user.groups.includes(device.gid);
+  const shift = device.uid === user.uid ? 6 : inGroup ? 3 : 0;
+  return ((device.mode >> shift) & need) === need;
 }
 
 /** Mode and owner of a file; null when there is none. */

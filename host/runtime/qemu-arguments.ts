@@ -4,6 +4,7 @@
  */
 import { PORTS } from '../../guest/protocol/messages.ts';
 import { PCI_SLOTS, pciAddress } from './pci-slots.ts';
+import type { ShareKind } from './types.ts';
 
 export interface DiskArguments {
   /** virtio-blk serial, by which the guest finds it; at most 20 characters. */
@@ -13,12 +14,18 @@ export interface DiskArguments {
   readOnly: boolean;
   /** Whether a flush of the guest reaches the host's disk: pointless for one that is thrown away with its VM. */
   durable: boolean;
+  /** Whether it keeps the room that it has on the host, whatever the guest discards. */
+  reserved: boolean;
 }
 
 export interface ShareArguments {
+  kind: ShareKind;
   /** By which the guest mounts it; at most 36 characters. */
   tag: string;
+  /** virtiofs: a socket with a vhost-user file server at its other end. 9p: the folder. */
   fd: number;
+  /** Of 9p; virtiofs leaves it to the server. */
+  readOnly?: boolean;
 }
 
 /** All numbers of descriptors are those in QEMU. */
@@ -38,7 +45,7 @@ export interface QemuSpec {
   disks: DiskArguments[];
   /** At most as many as PCI_SLOTS.nics. Each on a hub of its own, with nobody else on it. */
   nics: { mac: string }[];
-  /** At most as many as PCI_SLOTS.shares; `fd`: a socket with a vhost-user file server at its other end. */
+  /** At most as many as PCI_SLOTS.shares. */
   shares: ShareArguments[];
   /** Connected sockets. */
   control: number;
@@ -85,7 +92,7 @@ export function qemuArguments(spec: QemuSpec): string[] {
  */
 function machine({ accel, cpuModel, cpus, memoryMiB, shares }: QemuSpec): string[] {
   // A file server reads and writes the guest's memory itself, and gets it as a descriptor.
-  const shared = shares.length > 0;
+  const shared = shares.some(({ kind }) => kind === 'virtiofs');
   const memory = ['-object', `memory-backend-memfd,id=memory,size=${memoryMiB}M,share=on`];
   return [
     ...(shared ? memory : []),
@@ -123,16 +130,22 @@ function ports({ control, data, log }: QemuSpec): string[] {
   ];
 }
 
-function disk({ serial, fd, readOnly, durable }: DiskArguments, index: number): string[] {
+/**
+ * `discard=unmap`: what the guest deletes is given back to the host. Zeros that it writes are not looked for: that costs
+ * a look at all that is written, and whoever writes zeros asks for room. `werror=stop`: a write that the host's disk
+ * refuses stops the VM, in place of an error that most programs would never see; see disk-watch.ts.
+ */
+function disk({ serial, fd, readOnly, durable, reserved }: DiskArguments, index: number): string[] {
   const node = `disk${index}`;
   const cache = durable ? 'cache.no-flush=off' : 'cache.no-flush=on';
-  const access = readOnly ? 'read-only=on' : 'read-only=off,discard=unmap';
+  const access = readOnly ? 'read-only=on' : `read-only=off,discard=${reserved ? 'ignore' : 'unmap'}`;
+  const errors = readOnly ? '' : 'werror=stop,rerror=report,';
   return [
     ...addFd(fd),
     '-blockdev',
     `driver=raw,node-name=${node},${access},${cache},file.driver=file,file.filename=${fdSet(fd)}`,
     '-device',
-    `virtio-blk-pci,drive=${node},serial=${escapeCommas(serial)},disable-legacy=on,${pciAddress(slotOf(PCI_SLOTS.disks, index))}`,
+    `virtio-blk-pci,drive=${node},serial=${escapeCommas(serial)},${errors}disable-legacy=on,${pciAddress(slotOf(PCI_SLOTS.disks, index))}`,
   ];
 }
 
@@ -146,12 +159,23 @@ function nic({ mac }: { mac: string }, index: number): string[] {
   ];
 }
 
-function share({ tag, fd }: ShareArguments, index: number): string[] {
+/**
+ * 9p with `security_model=none`: files are QEMU's user's, with the modes that the guest gives them, so the supervisor finds
+ * what it expects; `mapped-xattr` would keep owners, but make links and modes something that only QEMU understands.
+ */
+function share({ kind, tag, fd, readOnly }: ShareArguments, index: number): string[] {
   const id = `share${index}`;
+  const address = pciAddress(slotOf(PCI_SLOTS.shares, index));
+  if (kind === 'virtiofs') {
+    return [
+      ...['-chardev', `socket,id=${id},fd=${fd}`],
+      ...['-device', `vhost-user-fs-pci,chardev=${id},tag=${escapeCommas(tag)},${address}`],
+    ];
+  }
+  const access = `security_model=none,multidevs=remap${readOnly ? ',readonly=on' : ''}`;
   return [
-    ...['-chardev', `socket,id=${id},fd=${fd}`],
-    '-device',
-    `vhost-user-fs-pci,chardev=${id},tag=${escapeCommas(tag)},${pciAddress(slotOf(PCI_SLOTS.shares, index))}`,
+    ...['-fsdev', `local,id=${id},path=/proc/self/fd/${fd},${access}`],
+    ...['-device', `virtio-9p-pci,fsdev=${id},mount_tag=${escapeCommas(tag)},disable-legacy=on,${address}`],
   ];
 }
 

@@ -1,26 +1,41 @@
 /**
- * The VM's writable disk: a sparse ext4 file, made on the host without root. One that is thrown away with its VM has no
- * name at all, so nothing can be left behind; it lies on disk and not in the run folder, which is memory (tmpfs).
+ * A VM's writable disk, of its root or of a volume: a sparse ext4 file, made on the host without root. One that is thrown
+ * away with its VM has no name at all, so nothing can be left behind; it lies on disk and not in the run folder, which is
+ * memory (tmpfs).
  */
 import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { closeSync, constants, fstatSync, ftruncateSync, openSync, readSync, unlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { withDeadline } from '../lib/deadline.ts';
-import { hasErrno, toError, YavmError } from '../lib/errors.ts';
+import { type ErrorCode, hasErrno, toError, YavmError } from '../lib/errors.ts';
 import { findProgram } from '../lib/programs.ts';
 import { TextTail } from '../lib/text-tail.ts';
 
 /** An open disk. Owns the descriptor. */
-export interface RootDisk {
+export interface OpenDisk {
   fd: number;
   /** Whether it is kept after the VM. */
   kept: boolean;
 }
 
+export interface DiskRequest {
+  /** Bytes for who uses it. */
+  usable: number;
+  /** Path where it is kept; a disk that is there already is used as it is. Without it the disk has no name. */
+  keep?: string;
+  /** Bytes of the host's disk to take at once. */
+  preallocate?: number;
+  /** Of a disk without a name; default {@link diskFolder}. */
+  folder?: string;
+}
+
+/** For who has a disk that does not fit. */
+export const ROOM_HINT = 'Set YAVM_DISK_DIR to a folder with room, on a disk.';
+
 const KIB = 1024;
 const MIB = 1024 * KIB;
-/** Smallest disk worth having, bytes. */
+/** Smallest disk worth having, bytes: the journal takes as much again. */
 export const MIN_DISK = 16 * MIB;
 /** ext4 with 4 KiB blocks ends at 16 TiB without the 64bit feature; far above any agreement. */
 export const MAX_DISK = 8 * 1024 * 1024 * MIB;
@@ -94,27 +109,17 @@ export function mke2fsArguments(file: string): string[] {
   ];
 }
 
-/**
- * Makes a disk with `usable` bytes. With `keep`, at that path; a disk that is there already is used as it is. Else
- * without a name, in `folder`.
- * @throws {YavmError} YAVM_E_ROOT_DISK, YAVM_E_MKE2FS_MISSING, YAVM_E_MKE2FS
- */
-export async function makeRootDisk(
-  usable: number,
-  keep: string | undefined,
-  signal?: AbortSignal,
-  folder: string = diskFolder(),
-): Promise<RootDisk> {
-  if (usable < MIN_DISK || usable > MAX_DISK) {
-    throw new YavmError(
-      'YAVM_E_ROOT_DISK',
-      `a root disk of ${usable} bytes: outside ${MIN_DISK}…${MAX_DISK}`,
-    );
+/** Makes a disk. @throws {YavmError} YAVM_E_ROOT_DISK, YAVM_E_DISK_FULL, YAVM_E_MKE2FS_MISSING, YAVM_E_MKE2FS */
+export async function makeDisk(request: DiskRequest, signal?: AbortSignal): Promise<OpenDisk> {
+  const { usable, keep, preallocate = 0, folder = diskFolder() } = request;
+  if (!(usable >= MIN_DISK && usable <= MAX_DISK)) {
+    throw new YavmError('YAVM_E_ROOT_DISK', `a disk of ${usable} bytes: outside ${MIN_DISK}…${MAX_DISK}`);
   }
   const { fd, size } = keep === undefined ? openAnonymous(folder) : openKept(keep);
+  const name = keep ?? "the VM's disk";
   try {
-    if (size === 0) await format(fd, diskFileSize(usable), keep, signal);
-    else checkFormat(fd, keep as string);
+    if (size > 0) checkFormat(fd, name);
+    else await make({ fd, name, size: diskFileSize(usable), preallocate }, signal);
     return { fd, kept: keep !== undefined };
   } catch (error) {
     closeSync(fd);
@@ -151,7 +156,7 @@ function openAnonymous(folder: string): { fd: number; size: number } {
 function diskError(folder: string, cause: unknown): YavmError {
   return new YavmError('YAVM_E_ROOT_DISK', `${folder}: cannot make the VM's disk there`, {
     cause,
-    hint: 'Set YAVM_DISK_DIR to a folder with room, on a disk.',
+    hint: ROOM_HINT,
   });
 }
 
@@ -162,7 +167,7 @@ function openKept(path: string): { fd: number; size: number } {
     if (stat.isFile()) return { fd, size: stat.size };
     closeSync(fd);
   } catch (cause) {
-    throw new YavmError('YAVM_E_ROOT_DISK', `${path}: cannot open or make the root disk`, { cause });
+    throw new YavmError('YAVM_E_ROOT_DISK', `${path}: cannot open or make the disk`, { cause });
   }
   throw new YavmError('YAVM_E_ROOT_DISK', `${path}: not a regular file`);
 }
@@ -180,46 +185,75 @@ function checkFormat(fd: number, path: string): void {
   });
 }
 
-/** mke2fs takes 5 to 40 ms; a minute means that the disk hangs. */
-const FORMAT_DEADLINE = 60_000;
+interface NewDisk {
+  fd: number;
+  /** For errors. */
+  name: string;
+  /** Of the file. */
+  size: number;
+  preallocate: number;
+}
 
-async function format(
-  fd: number,
-  size: number,
-  path: string | undefined,
-  signal?: AbortSignal,
-): Promise<void> {
-  const program = findProgram('mke2fs');
+async function make({ fd, name, size, preallocate }: NewDisk, signal?: AbortSignal): Promise<void> {
   try {
     ftruncateSync(fd, size);
   } catch (cause) {
-    throw new YavmError('YAVM_E_ROOT_DISK', `the VM's disk cannot have ${size} bytes`, { cause });
+    throw new YavmError('YAVM_E_ROOT_DISK', `${name} cannot have ${size} bytes`, { cause });
   }
-  const errors = new TextTail(4 * KIB);
+  if (preallocate > 0) {
+    const length = String(Math.min(preallocate, size));
+    const failed = await runOn(fd, 'fallocate', ['--length', length, FILE], signal);
+    if (failed) throw failure('YAVM_E_ROOT_DISK', `${length} bytes cannot be reserved for ${name}`, failed);
+  }
+  const failed = await runOn(fd, 'mke2fs', mke2fsArguments(FILE), signal);
+  if (failed) throw failure('YAVM_E_MKE2FS', `mke2fs failed on ${name}`, failed);
+}
+
+/** What the C library says for ENOSPC and EDQUOT. */
+const NO_ROOM = /No space left on device|Disk quota exceeded/;
+
+function failure(code: ErrorCode, what: string, { message, cause }: Failure): YavmError {
+  if (!NO_ROOM.test(message)) return new YavmError(code, `${what}: ${message}`, { cause });
+  return new YavmError('YAVM_E_DISK_FULL', `${what}: ${message}`, { cause, hint: ROOM_HINT });
+}
+
+/** The disk as descriptor 3: an anonymous one has no other name. */
+const FILE = '/proc/self/fd/3';
+/** mke2fs takes 5 to 40 ms, fallocate less; a minute means that the disk hangs. */
+const PROGRAM_DEADLINE = 60_000;
+
+interface Failure {
+  /** What it said, else how it ended. */
+  message: string;
+  cause?: Error;
+}
+
+/** Runs a program on a disk, {@link FILE}. @returns null when it was done. @throws when `signal` fires, and its code when it is missing */
+async function runOn(
+  fd: number,
+  name: 'mke2fs' | 'fallocate',
+  args: string[],
+  signal?: AbortSignal,
+): Promise<Failure | null> {
+  const program = findProgram(name);
+  const said = new TextTail(4 * KIB);
   const ended = (stop: AbortSignal) =>
     new Promise<number | null>((resolve, reject) => {
-      // The file as descriptor 3: an anonymous one has no other name.
-      const child = spawn(program, mke2fsArguments('/proc/self/fd/3'), {
+      const child = spawn(program, args, {
         stdio: ['ignore', 'ignore', 'pipe', fd],
         signal: stop,
         killSignal: 'SIGKILL',
       });
-      child.stderr?.on('data', (chunk) => errors.push(chunk));
+      child.stderr?.on('data', (chunk) => said.push(chunk));
       child.on('error', reject);
       child.on('close', resolve);
     });
-  let code: number | null;
   try {
-    code = await withDeadline(ended, FORMAT_DEADLINE, 'mke2fs', { signal });
+    const code = await withDeadline(ended, PROGRAM_DEADLINE, name, { signal });
+    return code === 0 ? null : { message: said.lines(5).join('; ') || `exit code ${code}` };
   } catch (error) {
     if (signal?.aborted) throw error;
-    throw new YavmError('YAVM_E_MKE2FS', `mke2fs failed on ${path ?? "the VM's disk"}`, {
-      cause: toError(error),
-    });
+    const cause = toError(error);
+    return { message: cause.message, cause };
   }
-  if (code === 0) return;
-  throw new YavmError(
-    'YAVM_E_MKE2FS',
-    `mke2fs failed on ${path ?? "the VM's disk"}: ${errors.lines(5).join('; ') || `exit code ${code}`}`,
-  );
 }

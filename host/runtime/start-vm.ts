@@ -11,13 +11,14 @@ import { DiskGauge } from './disk-gauge.ts';
 import { readTscKhz } from './host-clock.ts';
 import { cleanUp } from './janitor.ts';
 import { launchQemu } from './launch.ts';
+import type { DiskArguments } from './qemu-arguments.ts';
 import { createRunFolder } from './run-folder.ts';
 import { type ShareServers, startShareServers } from './share-servers.ts';
 import { bootKey, StartCache } from './start-cache.ts';
 import type { Phase, PhaseName, VmRecord, VmSpec } from './types.ts';
 import { Vm } from './vm.ts';
 import { openDisks } from './vm-disks.ts';
-import { bootDeadline, checkSpec, planNics, ROOT_SERIAL } from './vm-plan.ts';
+import { bootDeadline, checkSpec, planNics } from './vm-plan.ts';
 
 export interface StartOptions {
   logger?: Logger;
@@ -37,7 +38,7 @@ export interface StartOptions {
 /**
  * Starts a VM and waits until it can run commands. Nothing of it is left when this fails.
  * @throws {YavmError} YAVM_E_VM_SPEC, YAVM_E_QEMU_MISSING, YAVM_E_MKE2FS_MISSING, YAVM_E_KVM, YAVM_E_ASSETS, YAVM_E_IMAGE,
- * YAVM_E_ROOT_DISK, YAVM_E_VOLUMES, YAVM_E_RUN_FOLDER; of the boot: YAVM_E_BOOT_TIMEOUT, YAVM_E_QEMU_DIED, YAVM_E_GUEST_PANIC,
+ * YAVM_E_ROOT_DISK, YAVM_E_DISK_FULL, YAVM_E_VOLUMES, YAVM_E_RUN_FOLDER; of the boot: YAVM_E_BOOT_TIMEOUT, YAVM_E_QEMU_DIED, YAVM_E_GUEST_PANIC,
  * YAVM_E_AGENT_ABORT; of the configuration: YAVM_E_GUEST_…; the signal's reason.
  */
 export async function startVm(spec: VmSpec, options: StartOptions = {}): Promise<Vm> {
@@ -52,6 +53,7 @@ export async function startVm(spec: VmSpec, options: StartOptions = {}): Promise
   cleanUp(base, native, logger);
   const folder = createRunFolder(base, native);
   let vm: Vm | undefined;
+  let disks: DiskArguments[] = [];
   let disk: DiskGauge | undefined;
   let shares: ShareServers | undefined;
   try {
@@ -65,11 +67,13 @@ export async function startVm(spec: VmSpec, options: StartOptions = {}): Promise
       signal,
     });
     phase('accelerator');
-    const disks = await openDisks(spec, signal);
-    const root = disks.find(({ serial }) => serial === ROOT_SERIAL);
-    if (root) disk = new DiskGauge(root.fd);
+    disks = await openDisks(spec, signal);
+    disk = new DiskGauge(disks.filter(({ readOnly }) => !readOnly).map(({ fd }) => fd));
     phase('disk');
-    shares = startShareServers(spec.shares ?? [], { native, folder: folder.path, env });
+    const { manifest } = spec.assets;
+    shares = startShareServers(spec.shares ?? [], { native, folder: folder.path, env, manifest });
+    // From here on the descriptors are the launcher's.
+    const opened = disks.splice(0);
     const qemu = launchQemu(
       {
         ...spec,
@@ -77,9 +81,9 @@ export async function startVm(spec: VmSpec, options: StartOptions = {}): Promise
         accel,
         cpuModel,
         tscKhz: accel === 'tcg' ? readTscKhz() : undefined,
-        disks,
+        disks: opened,
         nics: planNics(spec),
-        shareSockets: shares.sockets,
+        shareDevices: shares.devices,
       },
       native,
     );
@@ -101,6 +105,7 @@ export async function startVm(spec: VmSpec, options: StartOptions = {}): Promise
     if (vm) {
       await vm.kill();
     } else {
+      for (const { fd } of disks) native.close(fd);
       disk?.close();
       await shares?.close();
       folder.remove();

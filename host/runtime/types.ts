@@ -1,5 +1,11 @@
 /** What the host's parts say to each other about a VM: the specification, its phases, its commands. */
-import type { ExitedEvent, MountSpec, NetworkSpec, StatsReply } from '../../guest/protocol/messages.ts';
+import type {
+  DiskErrors,
+  ExitedEvent,
+  MountSpec,
+  NetworkSpec,
+  StatsReply,
+} from '../../guest/protocol/messages.ts';
 
 /** The three things that a boot needs; made by `make`, or by `ya-vm initramfs build`. */
 export interface BootAssets {
@@ -12,6 +18,9 @@ export interface BootAssets {
 
 export type AccelChoice = 'auto' | 'kvm' | 'tcg';
 
+/** How the guest reaches a folder of the host: by a server of its own (virtiofsd), or by QEMU itself. */
+export type ShareKind = 'virtiofs' | '9p';
+
 /** A folder of the host in a VM. */
 export interface ShareSpec {
   hostPath: string;
@@ -20,22 +29,39 @@ export interface ShareSpec {
   readOnly?: boolean;
 }
 
+/** How a disk of a VM is made, and what its guest does with it. */
+export interface DiskOptions {
+  /** Bytes of the host's disk that it takes at once and keeps, so that they are there when they are needed. */
+  preallocate?: number;
+  /** Default: remount-ro. */
+  errors?: DiskErrors;
+}
+
+/** A folder of the VM on a disk of its own, which is thrown away with the VM. */
+export interface VolumeDisk extends DiskOptions {
+  /** In the VM. */
+  path: string;
+  /** Bytes that its user has. */
+  size: number;
+}
+
 /** Everything that decides how a VM is made. */
 export interface VmSpec {
   assets: BootAssets;
   /** Image files (`.gvmi` or squashfs), topmost layer first. Verified by the caller (host/image). */
   layers: string[];
   /** Root's writable layer: a sparse ext4 disk of this many bytes made for this VM, or memory. */
-  root: { disk: number } | { ram: number };
+  root: ({ disk: number } & DiskOptions) | { ram: number };
   /** Keep the root disk here (and do not remove it at the end) instead of in the run folder. */
   rootDisk?: string;
-  /** Where a root disk that is thrown away takes its room; default `YAVM_DISK_DIR`, else /var/tmp. */
+  /** Where disks that are thrown away take their room; default `YAVM_DISK_DIR`, else /var/tmp. */
   diskFolder?: string;
   memoryMiB: number;
   cpus: number;
   hostname: string;
   accel: AccelChoice;
   mounts?: MountSpec[];
+  disks?: VolumeDisk[];
   /** Folders of the host, seen in the VM as they are: changes show on the other side at once. */
   shares?: ShareSpec[];
   network?: NetworkSpec;

@@ -1,30 +1,48 @@
-/** The files behind a VM's disks, opened: the root disk first, then the layers. */
+/** The files behind a VM's disks, opened: the root disk first, then the layers, then the volumes. */
 import { closeSync, fstatSync, openSync } from 'node:fs';
 import { YavmError } from '../lib/errors.ts';
 import type { DiskArguments } from './qemu-arguments.ts';
-import { diskFolder, makeRootDisk } from './root-disk.ts';
+import { type DiskRequest, makeDisk } from './root-disk.ts';
 import type { VmSpec } from './types.ts';
-import { layerSerial, ROOT_SERIAL } from './vm-plan.ts';
+import { diskSerial, layerSerial, ROOT_SERIAL } from './vm-plan.ts';
 
-/** @throws {YavmError} YAVM_E_IMAGE for a layer that cannot be read; see makeRootDisk. Nothing stays open then. */
+/**
+ * Disks are made side by side: mke2fs mostly waits.
+ * @throws {YavmError} YAVM_E_IMAGE for a layer that cannot be read; see makeDisk. Nothing stays open then.
+ */
 export async function openDisks(
-  { layers, root, rootDisk, ...spec }: Pick<VmSpec, 'layers' | 'root' | 'rootDisk' | 'diskFolder'>,
+  { layers, root, rootDisk, disks = [], diskFolder: folder }: DisksSpec,
   signal?: AbortSignal,
 ): Promise<DiskArguments[]> {
-  const disks: DiskArguments[] = [];
-  try {
-    if ('disk' in root) {
-      const { fd, kept } = await makeRootDisk(root.disk, rootDisk, signal, spec.diskFolder ?? diskFolder());
-      disks.push({ serial: ROOT_SERIAL, fd, readOnly: false, durable: kept });
-    }
-    for (const [index, path] of layers.entries()) {
-      disks.push({ serial: layerSerial(index), fd: openLayer(path), readOnly: true, durable: false });
-    }
-    return disks;
-  } catch (error) {
-    for (const { fd } of disks) closeSync(fd);
-    throw error;
+  const opening: Promise<DiskArguments>[] = [];
+  if ('disk' in root) {
+    const request = { usable: root.disk, keep: rootDisk, preallocate: root.preallocate, folder };
+    opening.push(writableDisk(ROOT_SERIAL, request, signal));
   }
+  for (const [index, path] of layers.entries()) opening.push(layerDisk(layerSerial(index), path));
+  for (const [index, { size, preallocate }] of disks.entries()) {
+    opening.push(writableDisk(diskSerial(index), { usable: size, preallocate, folder }, signal));
+  }
+  const opened = await Promise.allSettled(opening);
+  const failed = opened.find((result) => result.status === 'rejected');
+  if (!failed) return await Promise.all(opening);
+  for (const result of opened) if (result.status === 'fulfilled') closeSync(result.value.fd);
+  throw failed.reason;
+}
+
+type DisksSpec = Pick<VmSpec, 'layers' | 'root' | 'rootDisk' | 'disks' | 'diskFolder'>;
+
+async function writableDisk(
+  serial: string,
+  request: DiskRequest,
+  signal?: AbortSignal,
+): Promise<DiskArguments> {
+  const { fd, kept } = await makeDisk(request, signal);
+  return { serial, fd, readOnly: false, durable: kept, reserved: (request.preallocate ?? 0) > 0 };
+}
+
+async function layerDisk(serial: string, path: string): Promise<DiskArguments> {
+  return { serial, fd: openLayer(path), readOnly: true, durable: false, reserved: false };
 }
 
 function openLayer(path: string): number {

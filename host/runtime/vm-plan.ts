@@ -3,13 +3,18 @@ import type { ConfigureRequest, LogLevel, MountSpec } from '../../guest/protocol
 import { YavmError } from '../lib/errors.ts';
 import type { Logger } from '../lib/logger.ts';
 import { PCI_SLOTS } from './pci-slots.ts';
-import type { VmSpec } from './types.ts';
+import { MIN_DISK } from './root-disk.ts';
+import type { ShareKind, VmSpec } from './types.ts';
 
 /** virtio-blk serials, by which the guest finds its disks. */
 export const ROOT_SERIAL = 'root';
 
 export function layerSerial(index: number): string {
   return `layer${index}`;
+}
+
+export function diskSerial(index: number): string {
+  return `volume${index}`;
 }
 
 export function shareTag(index: number): string {
@@ -22,13 +27,18 @@ const MIN_MEMORY_MIB = 80;
 const MAX_CPUS = 288;
 
 /** @throws {YavmError} YAVM_E_VM_SPEC for a VM that cannot be built. */
-export function checkSpec({ layers, root, memoryMiB, cpus, network, shares = [] }: VmSpec): void {
-  const disks = layers.length + ('disk' in root ? 1 : 0);
+export function checkSpec(spec: VmSpec): void {
+  const { layers, root, disks: volumes = [], memoryMiB, cpus, network, shares = [] } = spec;
+  const disks = layers.length + volumes.length + ('disk' in root ? 1 : 0);
   const nics = network?.links?.length ?? 0;
   const problems: [boolean, string][] = [
     [
       disks > PCI_SLOTS.disks.length,
-      `${disks} disks, at most ${PCI_SLOTS.disks.length} (layers and the root disk)`,
+      `${disks} disks, at most ${PCI_SLOTS.disks.length} (layers, the root disk, and storage volumes)`,
+    ],
+    [
+      'disk' in root && root.disk < MIN_DISK,
+      `a root disk of ${'disk' in root ? root.disk : 0} bytes, at least ${MIN_DISK}`,
     ],
     [
       shares.length > PCI_SLOTS.shares.length,
@@ -56,16 +66,21 @@ export interface ConfigureFacts {
   /** Fresh random bytes, at least 32. */
   entropy: Uint8Array;
   logLevel: LogLevel;
+  /** How its shared folders reach it; default virtiofs. */
+  shares?: ShareKind;
 }
 
 /** What the guest is told after its hello. */
-export function planConfigure(spec: VmSpec, { now, entropy, logLevel }: ConfigureFacts): ConfigureRequest {
+export function planConfigure(
+  spec: VmSpec,
+  { now, entropy, logLevel, shares = 'virtiofs' }: ConfigureFacts,
+): ConfigureRequest {
   return {
     op: 'configure',
     hostname: spec.hostname,
     layers: spec.layers.map((_, index) => ({ serial: layerSerial(index) })),
-    upper: 'disk' in spec.root ? { serial: ROOT_SERIAL } : { ram: spec.root.ram },
-    mounts: planMounts(spec),
+    upper: 'disk' in spec.root ? { serial: ROOT_SERIAL, errors: spec.root.errors } : { ram: spec.root.ram },
+    mounts: planMounts(spec, shares),
     network: spec.network,
     clock: now / 1000,
     entropy,
@@ -73,12 +88,14 @@ export function planConfigure(spec: VmSpec, { now, entropy, logLevel }: Configur
   };
 }
 
-function planMounts({ mounts, shares = [] }: VmSpec): MountSpec[] | undefined {
-  if (shares.length === 0) return mounts;
-  const shared = shares.map(
-    ({ path, readOnly }, index): MountSpec => ({ kind: 'virtiofs', tag: shareTag(index), path, readOnly }),
-  );
-  return [...(mounts ?? []), ...shared];
+function planMounts({ mounts = [], disks = [], shares = [] }: VmSpec, kind: ShareKind): MountSpec[] {
+  return [
+    ...mounts,
+    ...disks.map(
+      ({ path, errors }, index): MountSpec => ({ kind: 'disk', serial: diskSerial(index), path, errors }),
+    ),
+    ...shares.map(({ path, readOnly }, index): MountSpec => ({ kind, tag: shareTag(index), path, readOnly })),
+  ];
 }
 
 /** The guest need not send what our log drops. */

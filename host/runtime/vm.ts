@@ -22,6 +22,7 @@ import type { Logger } from '../lib/logger.ts';
 import type { Command } from './command.ts';
 import { ConsoleLog } from './console-log.ts';
 import type { DiskGauge } from './disk-gauge.ts';
+import { DiskWatch } from './disk-watch.ts';
 import { GuestClient, type RunOptions, type WriteFilesOptions } from './guest-client.ts';
 import type { Qemu } from './launch.ts';
 import type { Sink } from './output-stream.ts';
@@ -51,7 +52,7 @@ export interface VmParts {
   record: VmRecord;
   qemu: Qemu;
   logger: Logger;
-  /** Of its writable disk, when it has one. */
+  /** Of its writable disks. */
   disk?: DiskGauge;
   /** Of its shared folders: they end with it, and it with them. */
   shares?: ShareServers;
@@ -87,6 +88,7 @@ export class Vm {
   readonly #shares: ShareServers | undefined;
   readonly #console: ConsoleLog;
   readonly #monitor: Qmp;
+  readonly #diskWatch: DiskWatch;
   readonly #client: GuestClient;
   readonly #states: VmStateMachine;
   readonly #portsClosed = deferred<void>();
@@ -112,9 +114,15 @@ export class Vm {
     this.#states = new VmStateMachine((state) => this.#save({ state }));
     this.#states.go('launching');
     this.#console = new ConsoleLog(qemu.consolePipe, join(folder.path, CONSOLE_FILE));
-    this.#monitor = new Qmp(qemu.qmp);
+    this.#diskWatch = new DiskWatch({
+      resume: () => this.#resume(),
+      onStopped: (reason) =>
+        logger.warn({ vm: this.id, reason }, "the host's disk takes no more: the VM waits"),
+      onGivenUp: (error) => (this.#asked ? this.#qemu.kill() : this.#fail(error)),
+    });
+    this.#monitor = new Qmp(qemu.qmp, (event) => this.#diskWatch.take(event));
     this.#client = new GuestClient(qemu.ports, { logger, onEnd: (error) => this.#portsEnded(error) });
-    shares?.failed.then((error) => this.#shareFailed(error));
+    shares?.failed.then((error) => this.#fail(error));
     this.ended = qemu.exited.then((status) => this.#qemuEnded(status));
   }
 
@@ -127,7 +135,7 @@ export class Vm {
     return this.#qemu.pid;
   }
 
-  /** Bytes that its writable disk takes now; 0 without one, and after the end. */
+  /** Bytes that its writable disks take now; 0 without one, and after the end. */
   get diskAllocated(): number {
     return this.#disk?.allocated ?? 0;
   }
@@ -171,6 +179,7 @@ export class Vm {
       now: Date.now(),
       entropy: randomBytes(64),
       logLevel: guestLogLevel(this.#logger),
+      shares: this.#shares?.kind,
     });
     const deadline = Math.max(milliseconds, CONFIGURE_LEAST);
     const ready = await this.#client.request(request, { deadline, signal });
@@ -275,6 +284,12 @@ export class Vm {
     }
   }
 
+  #resume(): void {
+    this.#monitor.execute('cont').catch((error) => {
+      this.#logger.debug({ vm: this.id, err: toError(error) }, 'the VM cannot go on');
+    });
+  }
+
   /** The ports can carry nothing more. Without an error QEMU should be ending; else the guest broke the protocol. */
   #portsEnded(error: YavmError | null): void {
     this.#portsClosed.resolve();
@@ -287,7 +302,8 @@ export class Vm {
     setTimeout(() => this.#qemu.kill(), PORTS_WITHOUT_QEMU).unref();
   }
 
-  #shareFailed(error: YavmError): void {
+  /** A part without which it cannot go on has failed. */
+  #fail(error: YavmError): void {
     if (this.#asked || this.#failure) return;
     this.#cause ??= error;
     this.#qemu.kill();
@@ -303,6 +319,7 @@ export class Vm {
     const failure = this.#cause ?? (this.#asked ? null : describeEnd({ ...this.#facts(), exit }));
     this.#failure = failure ?? new YavmError('YAVM_E_VM_STOPPED', `the VM was ${this.#asked}`);
     this.#client.close(this.#failure);
+    this.#diskWatch.close();
     this.#monitor.close();
     this.#console.close();
     this.#disk?.close();

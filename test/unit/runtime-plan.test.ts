@@ -50,6 +50,29 @@ t.test('shared folders are mounts for the guest, by their tags', async (t) => {
   t.doesNotThrow(() => requests.configure(request));
 });
 
+t.test('volumes on disks of their own are found by their serials; 9p where virtiofs is not', async (t) => {
+  const facts = { now: 0, entropy: new Uint8Array(64), logLevel: 'warn' as const, shares: '9p' as const };
+  const request = planConfigure(
+    {
+      ...SPEC,
+      root: { disk: 1 << 30, errors: 'panic' },
+      disks: [
+        { path: '/a', size: 1 << 30 },
+        { path: '/b', size: 1 << 30, errors: 'continue' },
+      ],
+      shares: [{ hostPath: '/host', path: '/c' }],
+    },
+    facts,
+  );
+  t.strictSame(request.upper, { serial: 'root', errors: 'panic' });
+  t.strictSame(request.mounts, [
+    { kind: 'disk', serial: 'volume0', path: '/a', errors: undefined },
+    { kind: 'disk', serial: 'volume1', path: '/b', errors: 'continue' },
+    { kind: '9p', tag: 'share0', path: '/c', readOnly: undefined },
+  ]);
+  t.doesNotThrow(() => requests.configure(request));
+});
+
 t.test('how a file server is started', async (t) => {
   const hostPath = '/a b/$(c), -d';
   const c = { path: '/usr/lib/qemu/virtiofsd', kind: 'c' } as const;
@@ -79,6 +102,8 @@ t.test('a VM that cannot be built is refused with what is wrong', async (t) => {
     [{ layers: seven }, null],
     [{ layers: [...seven, '/8'] }, /9 disks, at most 8/],
     [{ layers: [...seven, '/8'], root: { ram: 1e8 } }, null],
+    [{ layers: seven, disks: [{ path: '/d', size: 1 << 30 }] }, /9 disks.*storage volumes/],
+    [{ root: { disk: 1 << 20 } }, /a root disk of 1048576 bytes/],
     [{ memoryMiB: 79 }, /79 MiB of memory/],
     [{ memoryMiB: 512.5 }, /512\.5 MiB/],
     [{ cpus: 0 }, /0 CPUs/],
@@ -156,6 +181,9 @@ t.test('who may open a device', async (t) => {
     [0o606, 0, 107, false],
     [0o066, 65534, 0, false],
   ];
+  t.ok(mayOpen({ mode: 0o755, uid: 0, gid: 0 }, nobody, 0o5), 'a folder to be read');
+  t.notOk(mayOpen({ mode: 0o755, uid: 0, gid: 0 }, nobody, 0o7), 'and written');
+  t.ok(mayOpen({ mode: 0o770, uid: 0, gid: 107 }, nobody, 0o7));
   for (const [mode, uid, gid, expected] of cases) {
     t.equal(mayOpen({ mode, uid, gid }, nobody), expected, `${mode.toString(8)} ${uid}:${gid}`);
   }

@@ -27,6 +27,7 @@ const disk = (index: number) => ({
   fd: 20 + index,
   readOnly: index > 0,
   durable: false,
+  reserved: false,
 });
 
 /** Values of an option, in order. */
@@ -68,7 +69,7 @@ t.test('the whole command line of a small VM', async (t) => {
     '-device virtio-rng-pci,rng=rng0,disable-legacy=on,bus=pcie.0,addr=0x2',
     '-add-fd fd=20,set=20',
     '-blockdev driver=raw,node-name=disk0,read-only=off,discard=unmap,cache.no-flush=on,file.driver=file,file.filename=/dev/fdset/20',
-    '-device virtio-blk-pci,drive=disk0,serial=disk0,disable-legacy=on,bus=pcie.0,addr=0x8',
+    '-device virtio-blk-pci,drive=disk0,serial=disk0,werror=stop,rerror=report,disable-legacy=on,bus=pcie.0,addr=0x8',
     '-add-fd fd=21,set=21',
     '-blockdev driver=raw,node-name=disk1,read-only=on,cache.no-flush=on,file.driver=file,file.filename=/dev/fdset/21',
     '-device virtio-blk-pci,drive=disk1,serial=disk1,disable-legacy=on,bus=pcie.0,addr=0x9',
@@ -92,10 +93,12 @@ t.test('what differs by specification', async (t) => {
   }
   const [kept] = values(qemuArguments({ ...SPEC, disks: [{ ...disk(0), durable: true }] }), '-blockdev');
   t.match(kept, /cache\.no-flush=off/, 'a disk that is kept is flushed');
+  const [held] = values(qemuArguments({ ...SPEC, disks: [{ ...disk(0), reserved: true }] }), '-blockdev');
+  t.match(held, /discard=ignore/, 'one that has its room reserved keeps it');
 });
 
 t.test('folders of the host: the memory is shared then, and only then', async (t) => {
-  const args = qemuArguments({ ...SPEC, shares: [{ tag: 'share0', fd: 30 }] });
+  const args = qemuArguments({ ...SPEC, shares: [{ kind: 'virtiofs', tag: 'share0', fd: 30 }] });
   t.strictSame(values(args, '-object'), [
     'memory-backend-memfd,id=memory,size=512M,share=on',
     'rng-builtin,id=rng0',
@@ -105,9 +108,30 @@ t.test('folders of the host: the memory is shared then, and only then', async (t
   t.ok(values(args, '-device').includes('vhost-user-fs-pci,chardev=share0,tag=share0,bus=pcie.0,addr=0x3'));
 });
 
+t.test("folders by QEMU's own 9p: with memory of its own, no path, and read-only where asked", async (t) => {
+  const args = qemuArguments({
+    ...SPEC,
+    shares: [
+      { kind: '9p', tag: 'share0', fd: 30 },
+      { kind: '9p', tag: 'share1', fd: 31, readOnly: true },
+    ],
+  });
+  t.strictSame(values(args, '-object'), ['rng-builtin,id=rng0']);
+  t.notMatch(values(args, '-machine')[0], /memory-backend/);
+  t.strictSame(values(args, '-fsdev'), [
+    'local,id=share0,path=/proc/self/fd/30,security_model=none,multidevs=remap',
+    'local,id=share1,path=/proc/self/fd/31,security_model=none,multidevs=remap,readonly=on',
+  ]);
+  t.ok(
+    values(args, '-device').includes(
+      'virtio-9p-pci,fsdev=share1,mount_tag=share1,disable-legacy=on,bus=pcie.0,addr=0x14',
+    ),
+  );
+});
+
 t.test('a serial cannot add options', async (t) => {
   const args = qemuArguments({ ...SPEC, disks: [{ ...disk(0), serial: 'x,bus=evil' }] });
-  t.ok(values(args, '-device').some((value) => value.includes('serial=x,,bus=evil,disable-legacy')));
+  t.ok(values(args, '-device').some((value) => value.includes('serial=x,,bus=evil,werror=')));
   t.equal(escapeCommas('a,b,,c'), 'a,,b,,,,c');
 });
 
@@ -116,7 +140,11 @@ t.test('every device has a slot of its own, and no more devices than slots are t
     ...SPEC,
     disks: Array.from({ length: 8 }, (_, index) => disk(index)),
     nics: [{ mac: '90:13:00:00:00:01' }, { mac: '90:13:00:00:00:02' }],
-    shares: Array.from({ length: 12 }, (_, index) => ({ tag: `share${index}`, fd: 40 + index })),
+    shares: Array.from({ length: 12 }, (_, index) => ({
+      kind: index % 2 === 0 ? ('virtiofs' as const) : ('9p' as const),
+      tag: `share${index}`,
+      fd: 40 + index,
+    })),
   };
   const used = values(qemuArguments(full), '-device').flatMap(
     (value) => value.match(/addr=(0x[0-9a-f]+)/)?.[1] ?? [],
@@ -130,7 +158,10 @@ t.test('every device has a slot of its own, and no more devices than slots are t
     'beside those of q35',
   );
   t.throws(() => qemuArguments({ ...full, disks: [...full.disks, disk(8)] }), RangeError);
-  t.throws(() => qemuArguments({ ...full, shares: [...full.shares, { tag: 'x', fd: 60 }] }), RangeError);
+  t.throws(
+    () => qemuArguments({ ...full, shares: [...full.shares, { kind: '9p', tag: 'x', fd: 60 }] }),
+    RangeError,
+  );
   t.throws(() => qemuArguments({ ...full, nics: [...full.nics, { mac: '90:13:00:00:00:03' }] }), RangeError);
 });
 

@@ -12,7 +12,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
-import { diskFileSize, makeRootDisk, mke2fsArguments } from '../../host/runtime/root-disk.ts';
+import { diskFileSize, makeDisk, mke2fsArguments } from '../../host/runtime/root-disk.ts';
 
 const MIB = 1024 * 1024;
 const folder = mkdtempSync(join(tmpdir(), 'yavm-disk-'));
@@ -40,8 +40,8 @@ t.test('the arguments', async (t) => {
 });
 
 t.test('the user gets what was asked for, and the file little more', async (t) => {
-  for (const mib of [16, 17, 100, 128, 500, 1024, 10_000, 102_400]) {
-    const { fd, kept } = await makeRootDisk(mib * MIB, undefined);
+  for (const mib of [16, 17, 100, 128, 500, 1024, 10_000, 102_400, 819_200]) {
+    const { fd, kept } = await makeDisk({ usable: mib * MIB });
     const fields = describe(fd);
     // What the kernel's driver does not hand out: 2 % of the blocks, at most 4096.
     const heldBack = Math.min(Math.floor(Number(fields.get('Block count')) / 50), 4096);
@@ -56,13 +56,24 @@ t.test('the user gets what was asked for, and the file little more', async (t) =
   t.strictSame(readdirSync(folder), []);
 });
 
+t.test('room that is reserved is taken at once, and no more than the disk has', async (t) => {
+  const { fd } = await makeDisk({ usable: 32 * MIB, preallocate: 24 * MIB });
+  t.ok(fstatSync(fd).blocks * 512 >= 24 * MIB);
+  t.equal(fstatSync(fd).size, diskFileSize(32 * MIB));
+  t.equal(describe(fd).get('Filesystem state'), 'clean');
+  closeSync(fd);
+  const whole = await makeDisk({ usable: 32 * MIB, preallocate: 2 ** 50 });
+  t.equal(fstatSync(whole.fd).size, diskFileSize(32 * MIB));
+  closeSync(whole.fd);
+});
+
 t.test('a disk that is kept has a name, and is used again as it is', async (t) => {
   const path = join(folder, 'kept, with a comma.disk');
-  const first = await makeRootDisk(64 * MIB, path);
+  const first = await makeDisk({ usable: 64 * MIB, keep: path });
   const id = describe(first.fd).get('Filesystem UUID');
   closeSync(first.fd);
   t.equal(statSync(path).mode & 0o777, 0o600);
-  const second = await makeRootDisk(999 * MIB, path);
+  const second = await makeDisk({ usable: 999 * MIB, keep: path });
   t.equal(describe(second.fd).get('Filesystem UUID'), id);
   t.ok(second.kept);
   closeSync(second.fd);
@@ -71,13 +82,20 @@ t.test('a disk that is kept has a name, and is used again as it is', async (t) =
 t.test('what is no disk of ours is left alone', async (t) => {
   const text = join(folder, 'text');
   writeFileSync(text, 'x'.repeat(5000));
-  await t.rejects(makeRootDisk(64 * MIB, text), { code: 'YAVM_E_ROOT_DISK', message: /no ext4/ });
+  await t.rejects(makeDisk({ usable: 64 * MIB, keep: text }), {
+    code: 'YAVM_E_ROOT_DISK',
+    message: /no ext4/,
+  });
   t.equal(statSync(text).size, 5000);
-  await t.rejects(makeRootDisk(64 * MIB, folder), { code: 'YAVM_E_ROOT_DISK' });
-  await t.rejects(makeRootDisk(64 * MIB, join(folder, 'no', 'where')), { code: 'YAVM_E_ROOT_DISK' });
+  await t.rejects(makeDisk({ usable: 64 * MIB, keep: folder }), { code: 'YAVM_E_ROOT_DISK' });
+  await t.rejects(makeDisk({ usable: 64 * MIB, keep: join(folder, 'no', 'where') }), {
+    code: 'YAVM_E_ROOT_DISK',
+  });
   symlinkSync('/etc/passwd', join(folder, 'link'));
-  await t.rejects(makeRootDisk(64 * MIB, join(folder, 'link')), { code: 'YAVM_E_ROOT_DISK' });
-  await t.rejects(makeRootDisk(1 * MIB, undefined), { code: 'YAVM_E_ROOT_DISK', message: /outside/ });
+  await t.rejects(makeDisk({ usable: 64 * MIB, keep: join(folder, 'link') }), { code: 'YAVM_E_ROOT_DISK' });
+  for (const usable of [0, 16 * MIB - 1, 2 ** 53, Number.NaN]) {
+    await t.rejects(makeDisk({ usable }), { code: 'YAVM_E_ROOT_DISK', message: /outside/ });
+  }
 });
 
 t.test('mke2fs: missing, failing, given up', async (t) => {
@@ -86,14 +104,20 @@ t.test('mke2fs: missing, failing, given up', async (t) => {
     delete process.env.YAVM_MKE2FS;
   });
   process.env.YAVM_MKE2FS = '/nowhere/mke2fs';
-  await t.rejects(makeRootDisk(64 * MIB, path), {
+  await t.rejects(makeDisk({ usable: 64 * MIB, keep: path }), {
     code: 'YAVM_E_MKE2FS_MISSING',
     hint: 'sudo apt-get install e2fsprogs',
   });
   process.env.YAVM_MKE2FS = join(folder, 'mke2fs');
+  writeFileSync(process.env.YAVM_MKE2FS, '#!/bin/sh\necho "x: No space left on device" >&2\nexit 1\n', {
+    mode: 0o755,
+  });
+  await t.rejects(makeDisk({ usable: 64 * MIB }), { code: 'YAVM_E_DISK_FULL', hint: /YAVM_DISK_DIR/ });
   writeFileSync(process.env.YAVM_MKE2FS, '#!/bin/sh\necho "no luck" >&2\nexit 3\n', { mode: 0o755 });
-  await t.rejects(makeRootDisk(64 * MIB, path), { code: 'YAVM_E_MKE2FS', message: /no luck/ });
+  await t.rejects(makeDisk({ usable: 64 * MIB, keep: path }), { code: 'YAVM_E_MKE2FS', message: /no luck/ });
   t.notOk(existsSync(path), 'nothing half-made is left');
   writeFileSync(process.env.YAVM_MKE2FS, '#!/bin/sh\nexec sleep 100\n', { mode: 0o755 });
-  await t.rejects(makeRootDisk(64 * MIB, path, AbortSignal.timeout(100)), { name: 'TimeoutError' });
+  await t.rejects(makeDisk({ usable: 64 * MIB, keep: path }, AbortSignal.timeout(100)), {
+    name: 'TimeoutError',
+  });
 });
