@@ -1,12 +1,14 @@
 /**
  * The exe-unit as a program, with test/lib/fake-runtime.ts where the VM would be: starts at once, needs no QEMU, and
- * uses half a second of CPU a second.
+ * uses half a second of CPU a second. Transfers are real; the VM's files are kept in memory.
  *
  * `node stand-in-supervisor.ts [options] service-bus ACTIVITY REPORT_URL -c CACHE -w WORK -a AGREEMENT`
  */
 import { readExeUnitOptions } from '../../host/exe-unit/options.ts';
 import { runExeUnit } from '../../host/exe-unit/supervisor.ts';
+import { runTransfer } from '../../host/exe-unit/transfers.ts';
 import { FakeRuntime } from './fake-runtime.ts';
+import { MemoryFiles } from './memory-files.ts';
 
 const words = process.argv.slice(process.argv.indexOf('service-bus') + 1);
 const [activityId, reportUrl] = words;
@@ -23,4 +25,14 @@ runtime.usage = () => ({
   memory: 2 ** 27,
 });
 runtime.onDeploy = async (_command, progress) => progress({ done: 5, total: 10, unit: 'Bytes' });
-process.exitCode = await runExeUnit(options, { env: process.env, terminal: false, runtime: () => runtime });
+const { env } = process;
+const files = new MemoryFiles();
+process.exitCode = await runExeUnit(options, {
+  env,
+  terminal: false,
+  runtime(_task, logger, bus) {
+    runtime.onTransfer = (command, progress, signal) =>
+      runTransfer(command, { files, bus, allowFiles: false, env, progress, signal, logger });
+    return runtime;
+  },
+});

@@ -1,7 +1,8 @@
 /** `ya-vm node` and `ya-vm exec-script`, the latter with a supervisor whose VM is a stand-in. */
+import { createHash } from 'node:crypto';
 import { EventEmitter } from 'node:events';
-import { existsSync, readdirSync, writeFileSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join, relative, resolve } from 'node:path';
 import t, { type Test } from 'tap';
 import { jsonLines, plainLines } from '../../host/cli/batch-events.ts';
 import type { Context } from '../../host/cli/context.ts';
@@ -98,6 +99,41 @@ t.test('exec-script --json: each event, each result, the end', async (t) => {
   t.match(lines.at(-1), { exitCode: 0, usage: { 'golem.usage.duration_sec': Number } });
   t.match(lines.at(-2), { ok: true, stdout: 'x', isBatchFinished: true });
   t.equal(readdirSync(join(folder, 'work')).length, 1, '--work-dir is kept');
+});
+
+t.test('exec-script: transfers read and write files of this host', async (t) => {
+  const here = socketFolder(t);
+  const [from, to, bad] = ['from', 'to', 'bad'].map((name) => join(here, name)) as [string, string, string];
+  const content = Buffer.alloc(100_000, 'some content');
+  writeFileSync(from, content);
+  const hash = createHash('sha3-256').update(content).digest('hex');
+  const transfer = (from: string, to: string) => ({ transfer: { from, to } });
+  const good = await exec(
+    t,
+    script(
+      transfer(`local:${from}`, 'container:/a'),
+      transfer(`hash:sha3:${hash}:local:${relative('.', from)}`, '/b'),
+      transfer('container:/b', `local:${to}`),
+    ),
+  );
+  t.equal(good.code, 0, good.out);
+  t.ok(readFileSync(to).equals(content));
+  t.match(good.out, '[4] transfer: finished\n');
+
+  const wrong = await exec(
+    t,
+    script(
+      transfer(`local:${from}`, '/a'),
+      transfer(`hash:sha3:${'0'.repeat(64)}:local:${from}`, `local:${bad}`),
+    ),
+  );
+  t.equal(wrong.code, 125);
+  t.match(wrong.out, /\[3\] transfer: failed.*calculated hash/);
+  t.same(readdirSync(here).sort(), ['from', 'to'], 'what was not complete is gone');
+  await t.rejects(exec(t, script(transfer(`local:${here}/nothing`, '/a'))), {
+    code: 'YAVM_E_LOCAL_FILE',
+    message: /nothing: cannot be read/,
+  });
 });
 
 t.test('exec-script: a time limit, and what the supervisor says when it does not start', async (t) => {
