@@ -1,6 +1,22 @@
 /** What the headers of an answer say about its body. */
-import type { IncomingHttpHeaders } from 'node:http';
-import { HttpError } from './http-error.ts';
+import type { IncomingHttpHeaders, OutgoingHttpHeaders } from 'node:http';
+import { HttpError, printable } from './http-error.ts';
+
+/** Asks for a file as it is: its hash and its size are those of the file. */
+export const FILE_HEADERS: OutgoingHttpHeaders = {
+  'user-agent': 'ya-vm',
+  accept: '*/*',
+  'accept-encoding': 'identity',
+};
+
+/** @throws {HttpError} the body is packed, which nobody asked for */
+export function checkEncoding(headers: IncomingHttpHeaders, shown: string): void {
+  const encoding = headers['content-encoding'] ?? 'identity';
+  if (encoding.toLowerCase() === 'identity') return;
+  throw new HttpError(
+    `${shown}: the server sends the file as ${JSON.stringify(printable(encoding))}, unasked`,
+  );
+}
 
 /** Bytes of the body; null when not said. @throws {HttpError} a number it is not */
 export function contentLength(headers: IncomingHttpHeaders, shown: string): number | null {
