@@ -1,70 +1,88 @@
 /**
  * The provider's folder of task images, shared by all of its activities and by upstream's exe-units (exe-unit.md 6.2).
  * Images are named by their hash; what is beside them in `.ya-vm/` is ours: locks, part files, and a record of each
- * image that was checked, so that it need not be hashed again.
+ * image that was checked, so that it need not be hashed again. The record's time is that of the image's last use.
  */
 import type { BigIntStats } from 'node:fs';
-import { type FileHandle, mkdir, open, readFile, rename, rm, statfs, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rename, rm, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Native } from '../../native/face.ts';
-import { hasErrno, YavmError } from '../lib/errors.ts';
+import { YavmError } from '../lib/errors.ts';
+import type { Logger } from '../lib/logger.ts';
+import { CacheRoom } from './cache-room.ts';
 import { hashFile } from './hash.ts';
-import { cacheName, type Digest } from './location.ts';
+import type { Beginning } from './identity.ts';
+import { type ImageLease, LeasedFile } from './lease.ts';
+import { adoptPart, namesIn, partSize, sweep } from './left-parts.ts';
+import { cacheName, type Digest, isImageName } from './location.ts';
 import { type ImageLock, lockImage, type WaitOptions } from './lock.ts';
-import { PartFile, partSize, removeLeftParts } from './part-file.ts';
+import { PartFile, RECORD_SUFFIX } from './part-file.ts';
 
 const OWN_FOLDER = '.ya-vm';
 const MAX_RECORD = 4096;
+
+export interface CacheOptions {
+  folder: string;
+  url: URL;
+  digest: Digest;
+  native: Native;
+  logger: Logger;
+  /** Most bytes of the folder's files (cache-room.ts). */
+  limit?: number;
+}
 
 /** One image's place in the cache. */
 export class CacheEntry {
   /** Of the image, whether it is there or not. */
   readonly path: string;
+  readonly room: CacheRoom;
   readonly #name: string;
-  readonly #folder: string;
   readonly #own: string;
-  readonly #digest: Digest;
-  readonly #native: Native;
+  readonly #options: CacheOptions;
 
-  constructor(folder: string, url: URL, digest: Digest, native: Native) {
+  constructor(options: CacheOptions) {
+    const { folder, url, digest } = options;
     this.#name = cacheName(url, digest);
-    this.#folder = folder;
     this.#own = join(folder, OWN_FOLDER);
     this.path = join(folder, this.#name);
-    this.#digest = digest;
-    this.#native = native;
+    this.room = new CacheRoom({ ...options, own: this.#own });
+    this.#options = options;
   }
 
-  /** Whether the image is there and was checked before, and has not been touched since. Reads none of it. */
-  async isChecked(): Promise<boolean> {
-    const handle = await this.#open();
-    if (handle === null) return false;
-    try {
-      return (await this.#readRecord()) === recordOf(await handle.stat({ bigint: true }), this.#digest);
-    } finally {
-      await handle.close();
-    }
+  /** The image, if it is there, was checked before, and has not been touched since. Reads none of it. */
+  async checked(): Promise<ImageLease | null> {
+    const file = await LeasedFile.open(this.path, this.#options.native);
+    if (file === null) return null;
+    if (await this.#isRecorded(file)) return await this.#used(file);
+    await file.release();
+    return null;
   }
 
   /**
-   * Whether the image is there and has its hash; finds out by hashing when that is not known. A damaged one is removed.
+   * The image, if it is there and has its hash; finds out by hashing when that is not known. A damaged one is removed.
    * @throws {YavmError} YAVM_E_IMAGE_CACHE; the signal's reason.
    */
-  async check(signal: AbortSignal): Promise<boolean> {
-    if (await this.isChecked()) return true;
-    const handle = await this.#open();
-    if (handle === null) return false;
+  async check(signal: AbortSignal): Promise<ImageLease | null> {
+    const file = await LeasedFile.open(this.path, this.#options.native);
+    if (file === null) return null;
+    let right = false;
     try {
-      const { size } = await handle.stat();
-      if ((await hashFile(handle.fd, size, this.#digest.algorithm, signal)) === this.#digest.hex) {
-        await this.#remember(handle);
-        return true;
+      if (await this.#isRecorded(file)) {
+        right = true;
+        return await this.#used(file);
+      }
+      const { algorithm, hex } = this.#options.digest;
+      const { size } = await file.handle.stat();
+      right = (await hashFile(file.handle.fd, size, algorithm, signal)) === hex;
+      if (right) {
+        await this.#remember(file);
+        return file;
       }
     } finally {
-      await handle.close();
+      if (!right) await file.release();
     }
     await rm(this.path, { force: true });
-    return false;
+    return null;
   }
 
   /** Makes the folders. A cache that cannot be written may still hold the image. */
@@ -82,64 +100,62 @@ export class CacheEntry {
       onWait(bytes);
       return bytes;
     };
-    return lockImage(join(this.#own, `${this.#name}.lock`), { ...options, native: this.#native, watch });
+    const { native } = this.#options;
+    return lockImage(join(this.#own, `${this.#name}.lock`), { ...options, native, watch });
   }
 
-  async createPart(): Promise<PartFile> {
+  /** A part file to download into, with what another process has left in it; without `resume` an empty one. */
+  async openPart(resume: boolean): Promise<{ part: PartFile; beginning: Beginning | null }> {
+    const { url, digest, native } = this.#options;
+    const options = { folder: this.#own, name: this.#name, url, digest, native, room: this.room };
     // Again, where its error counts.
     await mkdir(this.#own, { recursive: true });
-    return await PartFile.create(this.#own, this.#name, this.#digest, this.#native);
+    return (
+      (resume ? await adoptPart(options) : null) ?? { part: await PartFile.create(options), beginning: null }
+    );
   }
 
   /** Gives a whole and checked part file the image's name, and remembers that it was checked. */
-  async publish(part: PartFile): Promise<void> {
+  async publish(part: PartFile): Promise<ImageLease> {
     await part.publish(this.path);
-    const handle = await this.#open();
-    if (handle === null) throw new YavmError('YAVM_E_IMAGE_CACHE', `${this.path}: the image was removed`);
-    await this.#remember(handle).finally(() => handle.close());
+    const file = await LeasedFile.open(this.path, this.#options.native);
+    await part.close();
+    if (file === null) throw new YavmError('YAVM_E_IMAGE_CACHE', `${this.path}: the image was removed`);
+    await this.#remember(file);
+    return file;
   }
 
-  /** Removes what killed processes have left. @returns names of the files. */
+  /** Removes what killed processes have left, and nobody continues. @returns names of the files. */
   cleanUp(): Promise<string[]> {
-    return removeLeftParts(this.#own, this.#native);
-  }
-
-  /** Bytes that can be written; infinite when the file system does not say. */
-  async freeSpace(): Promise<number> {
-    const { blocks, bavail, bsize } = await statfs(this.#folder);
-    return blocks > 0 ? bavail * bsize : Number.POSITIVE_INFINITY;
-  }
-
-  /** Null when there is none. @throws {YavmError} YAVM_E_IMAGE_CACHE when it is there and cannot be used. */
-  async #open(): Promise<FileHandle | null> {
-    let handle: FileHandle | undefined;
-    try {
-      handle = await open(this.path, 'r');
-      if ((await handle.stat()).isFile()) return handle;
-    } catch (cause) {
-      if (hasErrno(cause, 'ENOENT')) return null;
-      throw new YavmError('YAVM_E_IMAGE_CACHE', `${this.path}: the cached image cannot be read`, { cause });
-    }
-    await handle.close();
-    throw new YavmError('YAVM_E_IMAGE_CACHE', `${this.path}: not a regular file, in an image's place`);
+    const { folder, native } = this.#options;
+    const images = new Set(namesIn(folder).filter(isImageName));
+    return sweep(this.#own, { name: this.#name, native, images });
   }
 
   get #record(): string {
-    return join(this.#own, `${this.#name}.json`);
+    return join(this.#own, this.#name + RECORD_SUFFIX);
   }
 
-  /** The text of the record; empty when there is none. */
-  async #readRecord(): Promise<string> {
+  async #isRecorded({ handle }: LeasedFile): Promise<boolean> {
     const text = await readFile(this.#record, 'utf8').catch(() => '');
-    return text.length > MAX_RECORD ? '' : text;
+    const at = await handle.stat({ bigint: true });
+    return text.length <= MAX_RECORD && text === recordOf(at, this.#options.digest);
+  }
+
+  /** Now is when it was used last. A cache that cannot be written evicts nothing either. */
+  async #used(file: LeasedFile): Promise<ImageLease> {
+    const now = new Date();
+    await utimes(this.#record, now, now).catch(() => {});
+    return file;
   }
 
   /** Losing a record costs one hash: a cache that cannot be written is no reason to fail. */
-  async #remember(handle: FileHandle): Promise<void> {
-    // Cleaned up like any part file, should we be killed here.
-    const fresh = `${this.#record}.${process.pid}.part`;
+  async #remember({ handle }: LeasedFile): Promise<void> {
+    // Cleaned up like any record without its file, should we be killed here.
+    const fresh = `${this.#record}.${process.pid}${RECORD_SUFFIX}`;
     try {
-      await writeFile(fresh, recordOf(await handle.stat({ bigint: true }), this.#digest), { mode: 0o644 });
+      const text = recordOf(await handle.stat({ bigint: true }), this.#options.digest);
+      await writeFile(fresh, text, { mode: 0o644 });
       await rename(fresh, this.#record);
     } catch {
       await rm(fresh, { force: true }).catch(() => {});

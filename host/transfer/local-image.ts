@@ -17,7 +17,7 @@ export async function checkLocalImage({ url, digest }: Location, signal: AbortSi
     if (!at.isFile()) throw new ImageUnreadableError(`${path}: not a regular file`);
     if (digest === null) return path;
     const calculated = await hashFile(handle.fd, at.size, digest.algorithm, signal);
-    if (calculated !== digest.hex) throw hashError(calculated, digest.hex);
+    if (calculated !== digest.hex) throw hashError(calculated, digest.hex, path);
     return path;
   } finally {
     await handle.close();

@@ -90,6 +90,13 @@ export function cacheName(url: URL, digest: Digest): string {
   return `${stem}_${digest.hex}${extension === '' ? '' : `.${extension}`}`;
 }
 
+const IMAGE_NAME = /^(?!\.).*_(?:[0-9a-f]{56}|[0-9a-f]{64}|[0-9a-f]{96}|[0-9a-f]{128})(?:\.[^.]+)?$/;
+
+/** Whether a file of the cache has a name as {@link cacheName} gives it; whatever else is there is none of ours. */
+export function isImageName(name: string): boolean {
+  return IMAGE_NAME.test(name);
+}
+
 function decode(text: string): string {
   try {
     return decodeURIComponent(text);

@@ -3,91 +3,185 @@
  * lock on it, so that what a killed one left can be told from what is in use.
  */
 import { randomBytes } from 'node:crypto';
-import { readdirSync } from 'node:fs';
 import { type FileHandle, open, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Native } from '../../native/face.ts';
 import { hasErrno } from '../lib/errors.ts';
 import { FileHasher } from './hash.ts';
 import type { Sink } from './http.ts';
+import type { Beginning, Identity } from './identity.ts';
 import type { Digest } from './location.ts';
+import { PartRecord, readPartRecord } from './part-record.ts';
 
-const SUFFIX = '.part';
+export const PART_SUFFIX = '.part';
+/** Of the record beside a part file. */
+export const RECORD_SUFFIX = '.json';
 /** A cleaner comes between creation and lock: rare. */
 const MAX_ATTEMPTS = 100;
+/** Bytes that may have to be fetched again after a kill. */
+const RECORD_STEP = 1024 * 1024;
+/** Bytes; less is not worth being kept for the next attempt to fetch the image. */
+const MIN_KEPT = 1024 * 1024;
+
+/** Where the bytes' room comes from (cache-room.ts). */
+export interface Room {
+  /** Called before each write. */
+  use(bytes: number): Promise<void>;
+  /** The disk is full: whether that could be changed. */
+  free(): Promise<boolean>;
+}
+
+export interface PartOptions {
+  /** The cache's own. */
+  folder: string;
+  /** The image's. */
+  name: string;
+  url: URL;
+  digest: Digest;
+  native: Native;
+  room: Room;
+}
 
 export class PartFile implements Sink {
   readonly #path: string;
   readonly #handle: FileHandle;
-  readonly #digest: Digest;
+  readonly #options: PartOptions;
   /** Made with the first byte: most failures come before. */
   #hasher: FileHasher | null = null;
-  #size = 0;
+  /** Bytes from the beginning that are there. */
+  #size: number;
+  #record: PartRecord | null = null;
+  #recorded = 0;
   #open = true;
 
-  private constructor(path: string, handle: FileHandle, digest: Digest) {
+  private constructor(path: string, handle: FileHandle, options: PartOptions, size: number) {
     this.#path = path;
     this.#handle = handle;
-    this.#digest = digest;
+    this.#options = options;
+    this.#size = size;
   }
 
-  /** Makes an empty one in `folder` for the image `name`. @throws the system's error. */
-  static async create(folder: string, name: string, digest: Digest, native: Native): Promise<PartFile> {
+  /** Makes an empty one. @throws the system's error. */
+  static async create(options: PartOptions): Promise<PartFile> {
+    const { folder, name, native } = options;
     for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
-      const path = join(folder, `${name}.${process.pid}-${randomBytes(4).toString('hex')}${SUFFIX}`);
+      const path = join(folder, `${name}.${process.pid}-${randomBytes(4).toString('hex')}${PART_SUFFIX}`);
       const handle = await open(path, 'wx+', 0o644);
       const locked = await lockIfNamed(handle, native).catch(() => false);
-      if (locked) return new PartFile(path, handle, digest);
+      if (locked) return new PartFile(path, handle, options, 0);
       await handle.close();
     }
     throw new Error(`${folder}: no file could be made and locked in ${MAX_ATTEMPTS} attempts`);
   }
 
-  get size(): number {
-    return this.#size;
-  }
-
-  async write(bytes: Uint8Array): Promise<void> {
-    for (let done = 0; done < bytes.byteLength; ) {
-      const length = bytes.byteLength - done;
-      const { bytesWritten } = await this.#handle.write(bytes, done, length, this.#size);
-      done += bytesWritten;
-      this.#size += bytesWritten;
+  /**
+   * Takes over what another process has left in the part file `path`, when that is a beginning of the same URL's file.
+   * It is hashed from its first byte: what is on the disk counts, not what was.
+   */
+  static async adopt(
+    path: string,
+    options: PartOptions,
+  ): Promise<{ part: PartFile; beginning: Beginning } | null> {
+    const handle = await open(path, 'r+').catch(() => null);
+    if (handle === null) return null;
+    let part: PartFile | null = null;
+    try {
+      const locked = await lockIfNamed(handle, options.native);
+      const at = await handle.stat();
+      const beginning = await readPartRecord(path + RECORD_SUFFIX, options.url, at.size);
+      if (!locked || !at.isFile() || beginning === null) return null;
+      // What several connections have left behind the beginning has gaps.
+      await handle.truncate(beginning.size);
+      part = new PartFile(path, handle, options, beginning.size);
+      await part.#keepRecord(beginning.identity);
+      part.advance(beginning.size);
+      return { part, beginning };
+    } finally {
+      if (part === null) await handle.close();
     }
-    this.#hasher ??= new FileHasher(this.#handle.fd, this.#digest.algorithm);
-    this.#hasher.advance(this.#size);
   }
 
-  async restart(): Promise<void> {
+  async begin(identity: Identity | null): Promise<void> {
     await this.#closeHasher();
     this.#size = 0;
+    await this.#dropRecord();
     await this.#handle.truncate(0);
+    if (identity) await this.#keepRecord(identity);
+  }
+
+  async write(bytes: Uint8Array, at: number): Promise<void> {
+    await this.#options.room.use(bytes.byteLength);
+    for (let done = 0; done < bytes.byteLength; ) {
+      try {
+        done += (await this.#handle.write(bytes, done, bytes.byteLength - done, at + done)).bytesWritten;
+      } catch (error) {
+        if (!isFull(error) || !(await this.#options.room.free())) throw error;
+      }
+    }
+  }
+
+  advance(end: number): void {
+    this.#size = end;
+    this.#hasher ??= new FileHasher(this.#handle.fd, this.#options.digest.algorithm);
+    this.#hasher.advance(end);
+    if (end - this.#recorded < RECORD_STEP) return;
+    this.#recorded = end;
+    this.#record?.save(end);
   }
 
   /** The digest of everything written, in hex. */
   digest(): Promise<string> {
-    this.#hasher ??= new FileHasher(this.#handle.fd, this.#digest.algorithm);
+    this.#hasher ??= new FileHasher(this.#handle.fd, this.#options.digest.algorithm);
     return this.#hasher.digest();
   }
 
-  /** Gives the whole file its name, on the disk before it is seen: a power cut leaves all of it, or nothing. */
+  /**
+   * Gives the whole file its name, on the disk before it is seen: a power cut leaves all of it, or nothing. It is locked
+   * as one that is used; `close` ends that.
+   */
   async publish(path: string): Promise<void> {
     await this.#handle.datasync();
     await rename(this.#path, path);
-    await this.#close();
+    this.#options.native.flock(this.#handle.fd, false);
+    await this.#dropRecord();
   }
 
-  /** Removes it, unless it was published. Never fails. */
-  async discard(): Promise<void> {
+  /** Ends everything; the file stays under the name that it has. */
+  async close(): Promise<void> {
     if (!this.#open) return;
-    await rm(this.#path, { force: true }).catch(() => {});
-    await this.#close().catch(() => {});
-  }
-
-  async #close(): Promise<void> {
     this.#open = false;
     await this.#closeHasher();
+    await this.#record?.close();
     await this.#handle.close();
+  }
+
+  /** Removes it, unless it was closed. Never fails. */
+  async discard(): Promise<void> {
+    if (!this.#open) return;
+    await this.#dropRecord().catch(() => {});
+    await rm(this.#path, { force: true }).catch(() => {});
+    await this.close().catch(() => {});
+  }
+
+  /** Leaves it to the next process that fetches the image, when that is worth it. Never fails. */
+  async leave(): Promise<void> {
+    if (this.#record === null || this.#size < MIN_KEPT) return await this.discard();
+    this.#record.save(this.#size);
+    await this.close().catch(() => {});
+  }
+
+  async #keepRecord(identity: Identity): Promise<void> {
+    // A disk without room for it is found out by the first write.
+    const { url } = this.#options;
+    this.#record = await PartRecord.open(this.#path + RECORD_SUFFIX, url, identity).catch(() => null);
+    this.#record?.save(this.#size);
+    this.#recorded = this.#size;
+  }
+
+  async #dropRecord(): Promise<void> {
+    const record = this.#record;
+    this.#record = null;
+    await record?.remove();
   }
 
   async #closeHasher(): Promise<void> {
@@ -96,45 +190,11 @@ export class PartFile implements Sink {
   }
 }
 
-/** Bytes of the part files for `name` that are there now: what others have downloaded so far. */
-export async function partSize(folder: string, name: string): Promise<number> {
-  let sum = 0;
-  for (const file of partFiles(folder).filter((file) => file.startsWith(`${name}.`))) {
-    const handle = await open(join(folder, file), 'r').catch(() => null);
-    if (handle === null) continue;
-    sum += (await handle.stat().finally(() => handle.close())).size;
-  }
-  return sum;
-}
-
-/** Removes part files whose writers are gone. @returns their names. */
-export async function removeLeftParts(folder: string, native: Native): Promise<string[]> {
-  const removed: string[] = [];
-  for (const file of partFiles(folder)) {
-    const path = join(folder, file);
-    const handle = await open(path, 'r').catch(() => null);
-    if (handle === null) continue;
-    try {
-      if (!(await lockIfNamed(handle, native))) continue;
-      await rm(path, { force: true });
-      removed.push(file);
-    } finally {
-      await handle.close();
-    }
-  }
-  return removed;
-}
-
 /** Locks an open file; false when another holds it, or removed it before. */
-async function lockIfNamed(handle: FileHandle, native: Native): Promise<boolean> {
+export async function lockIfNamed(handle: FileHandle, native: Native): Promise<boolean> {
   return native.flock(handle.fd, true) && (await handle.stat()).nlink > 0;
 }
 
-function partFiles(folder: string): string[] {
-  try {
-    return readdirSync(folder).filter((file) => file.endsWith(SUFFIX));
-  } catch (error) {
-    if (hasErrno(error, 'ENOENT')) return [];
-    throw error;
-  }
+function isFull(error: unknown): boolean {
+  return hasErrno(error, 'ENOSPC') || hasErrno(error, 'EDQUOT');
 }

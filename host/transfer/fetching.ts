@@ -1,0 +1,264 @@
+/** One file on its way: what is missing of it is asked for, on one connection or on several that help each other. */
+import type { OutgoingHttpHeaders } from 'node:http';
+import { deferred } from '../lib/deferred.ts';
+import { formatSize } from '../lib/size.ts';
+import type { Downloaded, DownloadOptions, Sink } from './http.ts';
+import { connectionError, HttpError, statusError } from './http-error.ts';
+import { contentLength } from './http-headers.ts';
+import { get, type HttpAnswer, TIMEOUTS } from './http-request.ts';
+import { Watchdog } from './http-watchdog.ts';
+import { type Identity, identityOf, provesRange, rangeHeaders } from './identity.ts';
+import { type Segment, Segments } from './segments.ts';
+
+const CONNECTIONS = 4;
+const SEGMENT = 32 * 1024 * 1024;
+
+/** An image is compressed already, and its hash is that of the file. */
+const HEADERS: OutgoingHttpHeaders = { 'user-agent': 'ya-vm', accept: '*/*', 'accept-encoding': 'identity' };
+
+/** What a body is for. */
+interface Piece {
+  segment: Segment;
+  /** The body ends there; infinite when that is not known. */
+  until: number;
+}
+
+/** What one download has, and knows of the server. */
+export class Fetching {
+  readonly #url: URL;
+  readonly #sink: Sink;
+  readonly #options: DownloadOptions;
+  readonly #segmentSize: number;
+  /** Of what the sink has; null: nothing that could be continued. */
+  #identity: Identity | null;
+  #plan: Segments;
+  /** The server has shown that it does not serve several connections. */
+  #alone = false;
+  #pieced: boolean;
+  #received = 0;
+
+  constructor(url: URL, sink: Sink, options: DownloadOptions) {
+    const { beginning = null, segment = SEGMENT } = options;
+    this.#url = url;
+    this.#sink = sink;
+    this.#options = options;
+    this.#segmentSize = segment;
+    this.#identity = beginning?.identity ?? null;
+    this.#plan = this.#newPlan(beginning?.size ?? 0, beginning?.identity.total ?? null);
+    this.#pieced = beginning !== null;
+  }
+
+  /** Bytes that have arrived, in all attempts together. */
+  get received(): number {
+    return this.#received;
+  }
+
+  /** Fetches what is missing. What it got before it failed stays, for the next attempt. */
+  async attempt(): Promise<Downloaded> {
+    const over = new AbortController();
+    const signal = AbortSignal.any([this.#options.signal, over.signal]);
+    let helpers = Promise.resolve();
+    try {
+      const onAccepted = (answer: HttpAnswer) => {
+        if (this.#mayShare(answer)) helpers = this.#help(signal);
+      };
+      if (!this.#plan.complete) await this.#fetchFirst(signal, onAccepted);
+      while (!this.#plan.complete) {
+        const changed = this.#plan.changed();
+        // Everything missing is in the hands of helpers: who fails, leaves it to us.
+        if (!(await this.#fetchNext(signal))) await changed;
+        signal.throwIfAborted();
+      }
+      return { size: this.#plan.total, pieced: this.#pieced };
+    } finally {
+      over.abort(new Error('the attempt is over'));
+      await helpers;
+    }
+  }
+
+  /** An attempt's first request, for all that follows what is there. Its answer may as well begin anew. */
+  async #fetchFirst(signal: AbortSignal, onAccepted: (answer: HttpAnswer) => void): Promise<void> {
+    const segment = this.#plan.take() ?? NOTHING;
+    let piece: Piece = { segment, until: this.#plan.reach(segment) };
+    const continued = this.#identity && this.#plan.present > 0;
+    try {
+      const answer = await this.#ask(continued ? piece : null, signal);
+      try {
+        if (!continued || !this.#proves(answer, piece)) piece = await this.#beginAnew(answer);
+        await this.#options.onSize?.(this.#known === null ? null : this.#known - this.#plan.present);
+        onAccepted(answer);
+        await this.#receive(answer, piece);
+      } finally {
+        answer.body.destroy();
+      }
+    } finally {
+      this.#plan.release(piece.segment);
+    }
+  }
+
+  /** Fetches a segment by a request of its own; false when there is none to be had. */
+  async #fetchNext(signal: AbortSignal, onAccepted = () => {}): Promise<boolean> {
+    const segment = this.#plan.take();
+    if (!segment) return false;
+    const piece = { segment, until: segment.end };
+    try {
+      const answer = await this.#ask(piece, signal);
+      try {
+        if (!this.#proves(answer, piece)) throw this.#refusal(answer);
+        onAccepted();
+        await this.#receive(answer, piece);
+      } finally {
+        answer.body.destroy();
+      }
+    } finally {
+      this.#plan.release(segment);
+    }
+    return true;
+  }
+
+  #mayShare({ body }: HttpAnswer): boolean {
+    const { connections = CONNECTIONS, onePiece = false } = this.#options;
+    if (onePiece || this.#alone || this.#identity === null || connections < 2) return false;
+    if (body.headers['accept-ranges']?.toLowerCase() === 'none') return false;
+    return this.#plan.total - this.#plan.present >= 2 * this.#segmentSize;
+  }
+
+  /** Fetches along with the first connection, on a second one; on more when the server has served that. Never fails. */
+  async #help(signal: AbortSignal): Promise<void> {
+    const served = deferred<boolean>();
+    const helper = async () => {
+      try {
+        while (!this.#alone && (await this.#fetchNext(signal, () => served.resolve(true))));
+      } catch {
+        // What it did not get is fetched by the others, who will meet what is the matter.
+      }
+      served.resolve(false);
+    };
+    const first = helper();
+    const more = (await served.promise) ? (this.#options.connections ?? CONNECTIONS) - 2 : 0;
+    await Promise.all([first, ...Array.from({ length: more }, helper)]);
+  }
+
+  async #ask(piece: Piece | null, signal: AbortSignal): Promise<HttpAnswer> {
+    const range = this.#identity && piece && rangeHeaders(this.#identity, piece.segment.at, piece.until);
+    const { timeouts, ca } = this.#options;
+    return await get(
+      this.#url,
+      { ...HEADERS, ...range },
+      { timeouts: { ...TIMEOUTS, ...timeouts }, ca, signal },
+    );
+  }
+
+  /** Whether an answer holds just what was asked for, of the same file. */
+  #proves({ status, body }: HttpAnswer, { segment, until }: Piece): boolean {
+    const { headers } = body;
+    if (status !== 206 || !this.#identity || !isPlain(headers['content-encoding'])) return false;
+    if (!provesRange(headers, this.#identity, segment.at, until)) return false;
+    segment.tentative = false;
+    this.#pieced = true;
+    return true;
+  }
+
+  /** Why a piece cannot be had. The next attempt's first request finds out whether the file has changed. */
+  #refusal({ status, body, shown }: HttpAnswer): HttpError {
+    this.#alone = true;
+    if (status >= 400 && status !== 416) return statusError(status, body.statusMessage, shown);
+    return changedError(shown);
+  }
+
+  /** Takes an answer for the whole file, from its first byte. */
+  async #beginAnew({ status, body, shown }: HttpAnswer): Promise<Piece> {
+    if (this.#identity !== null && (status === 206 || status === 416)) {
+      this.#identity = null;
+      throw changedError(shown);
+    }
+    if (status !== 200) throw statusError(status, body.statusMessage, shown);
+    const encoding = body.headers['content-encoding'];
+    if (!isPlain(encoding)) {
+      throw new HttpError(`${shown}: the server sends the file as ${JSON.stringify(encoding)}, unasked`);
+    }
+    const total = contentLength(body.headers, shown);
+    if (total !== null && total > this.#options.maxSize) throw this.#tooLarge(shown);
+    this.#identity = this.#options.onePiece ? null : identityOf(body.headers, total);
+    this.#pieced = false;
+    this.#plan = this.#newPlan(0, total);
+    await this.#sink.begin(this.#identity);
+    const segment = this.#plan.take() ?? NOTHING;
+    segment.tentative = false;
+    return { segment, until: this.#plan.total };
+  }
+
+  async #receive({ body, shown }: HttpAnswer, piece: Piece): Promise<void> {
+    const { signal, timeouts } = this.#options;
+    const watchdog = new Watchdog(body, shown, timeouts?.stall ?? TIMEOUTS.stall);
+    try {
+      for await (const chunk of body as AsyncIterable<Uint8Array>) {
+        watchdog.pause();
+        if (!(await this.#store(chunk, piece, shown))) return;
+        watchdog.resume(chunk.byteLength);
+      }
+    } catch (error) {
+      if (error instanceof SinkError) throw error.cause;
+      throw signal.aborted ? signal.reason : connectionError(error, shown);
+    } finally {
+      watchdog.end();
+    }
+    const { at } = piece.segment;
+    if (this.#known === null) this.#plan = this.#newPlan(at, at);
+    else if (at < piece.until) {
+      throw new HttpError(`${shown}: only ${at} of ${this.#known} bytes came`, { retry: true });
+    }
+  }
+
+  /** Puts a body's bytes where they belong; false when no more of them are wanted. */
+  async #store(chunk: Uint8Array, { segment, until }: Piece, shown: string): Promise<boolean> {
+    const { maxSize, onProgress } = this.#options;
+    for (let done = 0; done < chunk.byteLength; ) {
+      if (segment.at >= until) return false;
+      if (segment.at >= segment.end && !this.#plan.extend(segment)) return false;
+      const count = Math.min(chunk.byteLength - done, segment.end - segment.at);
+      if (segment.at + count > maxSize) throw this.#tooLarge(shown);
+      segment.claimed = segment.at + count;
+      await this.#sink.write(chunk.subarray(done, done + count), segment.at).catch(wrapSinkError);
+      segment.at += count;
+      done += count;
+      this.#received += count;
+      this.#sink.advance(this.#plan.settled);
+      onProgress?.(this.#plan.present, this.#known);
+    }
+    return true;
+  }
+
+  /** Bytes of the whole file, null when the server does not say. */
+  get #known(): number | null {
+    return Number.isFinite(this.#plan.total) ? this.#plan.total : null;
+  }
+
+  #newPlan(from: number, total: number | null): Segments {
+    return new Segments(from, total ?? Number.POSITIVE_INFINITY, this.#segmentSize);
+  }
+
+  #tooLarge(shown: string): HttpError {
+    return new HttpError(
+      `${shown}: larger than ${formatSize(this.#options.maxSize)}, the most that is taken`,
+    );
+  }
+}
+
+/** Of an empty file. */
+const NOTHING: Segment = { at: 0, claimed: 0, end: 0, tentative: false };
+
+function isPlain(encoding: string | undefined): boolean {
+  return encoding === undefined || encoding.toLowerCase() === 'identity';
+}
+
+function changedError(shown: string): HttpError {
+  return new HttpError(`${shown}: the download cannot be continued, the file has changed`, { retry: true });
+}
+
+/** Tells the sink's errors, which have names like a connection's (EPIPE), from the connection's. */
+class SinkError extends Error {}
+
+function wrapSinkError(cause: unknown): never {
+  throw new SinkError('', { cause });
+}
