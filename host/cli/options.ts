@@ -1,7 +1,7 @@
 /** What the options of several commands mean: text of the command line → typed values. Pure; errors are YAVM_E_USAGE. */
 import { YavmError } from '../lib/errors.ts';
 import { parseSize } from '../lib/size.ts';
-import { MIN_DISK } from '../runtime/root-disk.ts';
+import { MIN_DISK } from '../runtime/disk-size.ts';
 
 type Environment = Readonly<Record<string, string | undefined>>;
 

@@ -4,6 +4,8 @@ import type { MountSpec } from '../../guest/protocol/messages.ts';
 import type { ImageConfig } from '../image/config.ts';
 import { YavmError } from '../lib/errors.ts';
 import type { AccelChoice, BootAssets, CommandSpec, VmSpec } from '../runtime/types.ts';
+import { checkSpec } from '../runtime/vm-plan.ts';
+import { planVolumes } from '../runtime/volume-plan.ts';
 import type { CommandOf } from './types.ts';
 
 /** What a deploy has settled. */
@@ -21,7 +23,7 @@ export interface VmPlan {
   limits: Readonly<Record<string, number>>;
   assets: BootAssets;
   accel: AccelChoice;
-  /** Where the root disk takes its room. */
+  /** Where disks take their room. */
   diskFolder: string;
   title: string;
 }
@@ -32,15 +34,16 @@ const DEFAULTS = { memoryGiB: 0.5, storageGiB: 2, cpus: 1 };
 /** Host name of a VM that nobody named. */
 const DEFAULT_HOSTNAME = 'golem';
 
-/** The VM's specification. @throws {YavmError} YAVM_E_DEPLOY for volumes that cannot be */
+/** The VM's specification. @throws {YavmError} YAVM_E_VOLUME, YAVM_E_STORAGE_OVERCOMMIT, YAVM_E_VM_SPEC: it cannot be */
 export function planVm({ deployment, limits, assets, accel, diskFolder, title }: VmPlan): VmSpec {
   const { command, image } = deployment;
   const storage = Math.floor((limitOf(limits, 'storage.gib') ?? DEFAULTS.storageGiB) * GIB);
-  const { root, mounts } = planVolumes(command.volumes, storage);
+  const volumes = deployment.config?.volumes ?? [];
+  const plan = planVolumes(volumes, Object.entries(command.volumes), storage);
   const spec: VmSpec = {
     assets,
     layers: image === null ? [] : [image],
-    root,
+    root: plan.root,
     diskFolder,
     memoryMiB: Math.floor((limitOf(limits, 'mem.gib') ?? DEFAULTS.memoryGiB) * 1024),
     cpus: Math.max(
@@ -51,47 +54,19 @@ export function planVm({ deployment, limits, assets, accel, diskFolder, title }:
     accel,
     title,
   };
-  if (mounts.length > 0) spec.mounts = mounts;
+  // What a requestor calls a host's directory is one of the instance's own disk: nothing of the host is shared. An image's
+  // volume is one too, with the image's content in it, in the quota of the root.
+  const directories = plan.directories.map((path): MountSpec => ({ kind: 'directory', path }));
+  if (directories.length + plan.mounts.length > 0) spec.mounts = [...directories, ...plan.mounts];
+  if (plan.disks.length > 0) spec.disks = plan.disks;
   if (Object.keys(command.hosts).length > 0) spec.network = { hosts: command.hosts };
+  checkSpec(spec);
   return spec;
 }
 
 function limitOf(limits: Readonly<Record<string, number>>, name: string): number | undefined {
   const value = Object.hasOwn(limits, name) ? limits[name] : undefined;
   return value !== undefined && Number.isFinite(value) && value > 0 ? value : undefined;
-}
-
-/**
- * Volumes as mounts. What a requestor calls a host's directory is one of the instance's own disk: nothing of the host is
- * shared. A disk volume is one too: the agreement's storage is the quota of all together. At `/` a volume decides where the
- * root's changes go.
- */
-function planVolumes(
-  volumes: CommandOf<'deploy'>['volumes'],
-  storage: number,
-): { root: VmSpec['root']; mounts: MountSpec[] } {
-  let root: VmSpec['root'] = { disk: storage };
-  const mounts: MountSpec[] = [];
-  for (const [path, volume] of Object.entries(volumes)) {
-    checkPath(path);
-    if (volume.kind === 'storage' && volume.size > storage) {
-      throw refused(`the volume ${path} of ${volume.size} bytes is larger than the agreement's ${storage}`);
-    }
-    if (path === '/') {
-      if (volume.kind === 'host') throw refused("a host's directory cannot be the root");
-      root = volume.kind === 'ram' ? { ram: volume.size } : { disk: volume.size };
-    } else if (volume.kind === 'ram') {
-      mounts.push({ kind: 'ram', size: volume.size, path });
-    } else {
-      mounts.push({ kind: 'directory', path });
-    }
-  }
-  return { root, mounts };
-}
-
-function checkPath(path: string): void {
-  if (path.startsWith('/') && !path.includes('\0') && !path.split('/').includes('..')) return;
-  throw refused(`the volume ${JSON.stringify(path)}: not an absolute path without '..'`);
 }
 
 function refused(message: string): YavmError {

@@ -4,9 +4,10 @@ import { mkdirSync, realpathSync } from 'node:fs';
 import { join } from 'node:path';
 import { verifyImage } from '../image/verify.ts';
 import { YavmError } from '../lib/errors.ts';
-import type { VmSpec } from '../runtime/types.ts';
+import { checkSpec } from '../runtime/vm-plan.ts';
+import { planVolumes } from '../runtime/volume-plan.ts';
 import { DEPLOYMENT_FORM, type Deployment, type ImageDefaults, writeDeployment } from './deployment.ts';
-import { parseOverride, planVolumes, type VolumePlan } from './volumes.ts';
+import { parseOverride, sharesOf } from './volumes.ts';
 
 export interface DeployOptions {
   workFolder: string;
@@ -34,7 +35,7 @@ const GIB = 1024 ** 3;
 const NO_DEFAULTS: ImageDefaults = { env: [], entrypoint: [], cmd: [] };
 
 /**
- * @throws {YavmError} YAVM_E_WORK_FOLDER, YAVM_E_VOLUME, YAVM_E_DEPLOYMENT; YAVM_E_IMAGE_… with what is wrong with an image
+ * @throws {YavmError} YAVM_E_WORK_FOLDER, YAVM_E_VOLUME, YAVM_E_STORAGE_OVERCOMMIT, YAVM_E_VM_SPEC, YAVM_E_DEPLOYMENT; YAVM_E_IMAGE_… with what is wrong with an image
  */
 export async function deploy(options: DeployOptions): Promise<DeployResult> {
   const workFolder = realFolder(options.workFolder);
@@ -43,26 +44,26 @@ export async function deploy(options: DeployOptions): Promise<DeployResult> {
   const images = [];
   for (const path of options.packages) images.push(await verifyImage(path, { compressors }));
   const config = images[0]?.config;
-  const plan = planVolumes(config?.volumes ?? [], override, () => `vol-${randomUUID()}`);
-  for (const { name } of plan.host) mkdirSync(join(workFolder, name), { recursive: true });
-  writeDeployment(workFolder, {
+  const plan = planVolumes(config?.volumes ?? [], override, Math.floor(options.storageGib * GIB));
+  // Those that are directories are the supervisor's, which writes and reads their files.
+  const volumes = plan.directories.map((path) => ({ name: `vol-${randomUUID()}`, path }));
+  const deployment: Deployment = {
     form: DEPLOYMENT_FORM,
     layers: options.packages.map((path) => realpathSync(path)),
     cpus: options.cpus,
     memoryMiB: Math.floor(options.memoryGib * 1024),
-    root: rootOf(plan.root, options.storageGib * GIB),
+    root: plan.root,
     hostname: options.hostname,
-    mounts: plan.mounts as Deployment['mounts'],
-    volumes: plan.host,
+    mounts: plan.mounts,
+    disks: plan.disks,
+    volumes,
     config: defaultsOf(config ?? NO_DEFAULTS),
-  });
-  return { startMode: 'blocking', valid: { Ok: '' }, vols: plan.host };
-}
-
-/** `/` of the override counts, within the agreement's storage. */
-function rootOf(asked: VolumePlan['root'], quota: number): VmSpec['root'] {
-  if (asked?.kind === 'ram') return { ram: asked.size };
-  return { disk: Math.floor(asked ? Math.min(asked.size, quota) : quota) };
+  };
+  // What cannot be built is said now, not when it is started.
+  checkSpec({ ...deployment, shares: sharesOf(workFolder, volumes) });
+  for (const { name } of volumes) mkdirSync(join(workFolder, name), { recursive: true });
+  writeDeployment(workFolder, deployment);
+  return { startMode: 'blocking', valid: { Ok: '' }, vols: volumes };
 }
 
 function defaultsOf({ env, workingDir, user, entrypoint, cmd }: ImageDefaults): ImageDefaults {

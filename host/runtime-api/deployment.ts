@@ -7,13 +7,14 @@ import {
   list,
   number,
   object,
+  oneOf,
   optional,
-  tagged,
   text,
 } from '../../guest/protocol/check.ts';
-import type { MountSpec } from '../../guest/protocol/messages.ts';
+import type { DiskErrors } from '../../guest/protocol/messages.ts';
 import { hasErrno, YavmError } from '../lib/errors.ts';
-import type { VmSpec } from '../runtime/types.ts';
+import type { VmSpec, VolumeDisk } from '../runtime/types.ts';
+import type { VolumePlan } from '../runtime/volume-plan.ts';
 import type { HostVolume } from './volumes.ts';
 
 export interface Deployment {
@@ -25,7 +26,8 @@ export interface Deployment {
   memoryMiB: number;
   root: VmSpec['root'];
   hostname: string;
-  mounts: Extract<MountSpec, { kind: 'ram' | 'directory' }>[];
+  mounts: VolumePlan['mounts'];
+  disks: VolumeDisk[];
   volumes: HostVolume[];
   /** Of the topmost image. */
   config: ImageDefaults;
@@ -40,7 +42,7 @@ export interface ImageDefaults {
   cmd: string[];
 }
 
-export const DEPLOYMENT_FORM = 1;
+export const DEPLOYMENT_FORM = 2;
 const FILE = 'deployment.json';
 const MAX_FILE = 8 * 1024 * 1024;
 const MAX_PATH = 4096;
@@ -51,27 +53,19 @@ const words = list(text(MAX_WORD), 8192);
 const size = integer(1);
 
 const ram = object<{ ram: number }>({ ram: size });
-const disk = object<{ disk: number }>({ disk: size });
+const options = {
+  preallocate: optional(integer(0)),
+  errors: optional(oneOf<DiskErrors>('continue', 'remount-ro', 'panic')),
+};
+const disk = object<Extract<VmSpec['root'], { disk: number }>>({ disk: size, ...options });
 const root: Check<VmSpec['root']> = (value) =>
   typeof value === 'object' && value !== null && 'ram' in value ? ram(value) : disk(value);
 
-const kind =
-  <K extends string>(word: K): Check<K> =>
-  () =>
-    word;
-type Mount = Deployment['mounts'][number];
-const mount = tagged<Mount>('kind', {
-  ram: object<Extract<Mount, { kind: 'ram' }>>({
-    kind: kind('ram'),
-    size,
-    path,
-    mode: optional(integer(0, 0o7777)),
-  }),
-  directory: object<Extract<Mount, { kind: 'directory' }>>({
-    kind: kind('directory'),
-    path,
-    mode: optional(integer(0, 0o7777)),
-  }),
+const mount = object<Deployment['mounts'][number]>({
+  kind: oneOf('ram'),
+  size,
+  path,
+  mode: optional(integer(0, 0o7777)),
 });
 
 const deployment = object<Deployment>({
@@ -82,6 +76,7 @@ const deployment = object<Deployment>({
   root,
   hostname: text(256),
   mounts: list(mount, 1024),
+  disks: list(object<VolumeDisk>({ path, size, ...options }), 64),
   volumes: list(object<HostVolume>({ name: text(256), path }), 1024),
   config: object<ImageDefaults>({
     env: words,

@@ -1,5 +1,5 @@
 /** `start`: boots what was deployed, and serves the runtime API until the supervisor has enough. */
-import { basename, resolve } from 'node:path';
+import { basename } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import { toError } from '../lib/errors.ts';
 import type { Logger } from '../lib/logger.ts';
@@ -7,6 +7,7 @@ import type { AccelChoice, BootAssets, VmSpec } from '../runtime/types.ts';
 import { type Deployment, readDeployment } from './deployment.ts';
 import { ApiServer, type ServeEnd } from './server.ts';
 import { type ApiVm, planEntrypoint, startProcess, vmApi } from './vm-api.ts';
+import { sharesOf } from './volumes.ts';
 
 export interface StartOptions {
   workFolder: string;
@@ -75,9 +76,8 @@ export function vmSpecOf(
   deployment: Deployment,
   { assets, accel, workFolder }: Pick<StartOptions, 'assets' | 'accel' | 'workFolder'>,
 ): VmSpec {
-  const { layers, root, memoryMiB, cpus, hostname, mounts, volumes } = deployment;
+  const { layers, root, memoryMiB, cpus, hostname, mounts, disks, volumes } = deployment;
   const title = `runtime: ${basename(layers[0] as string)}`;
-  // The supervisor writes into these folders, and reads what the task leaves there.
-  const shares = volumes.map(({ name, path }) => ({ hostPath: resolve(workFolder, name), path }));
-  return { assets, layers, root, memoryMiB, cpus, hostname, accel, mounts, shares, title };
+  const shares = sharesOf(workFolder, volumes);
+  return { assets, layers, root, memoryMiB, cpus, hostname, accel, mounts, disks, shares, title };
 }

@@ -11,6 +11,15 @@ import { withDeadline } from '../lib/deadline.ts';
 import { type ErrorCode, hasErrno, toError, YavmError } from '../lib/errors.ts';
 import { findProgram } from '../lib/programs.ts';
 import { TextTail } from '../lib/text-tail.ts';
+import {
+  BLOCK,
+  diskFileSize,
+  INODE_RATIO,
+  INODE_SIZE,
+  JOURNAL_MIB,
+  MAX_DISK,
+  MIN_DISK,
+} from './disk-size.ts';
 
 /** An open disk. Owns the descriptor. */
 export interface OpenDisk {
@@ -34,58 +43,6 @@ export interface DiskRequest {
 export const ROOM_HINT = 'Set YAVM_DISK_DIR to a folder with room, on a disk.';
 
 const KIB = 1024;
-const MIB = 1024 * KIB;
-/** Smallest disk worth having, bytes: the journal takes as much again. */
-export const MIN_DISK = 16 * MIB;
-/** ext4 with 4 KiB blocks ends at 16 TiB without the 64bit feature; far above any agreement. */
-export const MAX_DISK = 8 * 1024 * 1024 * MIB;
-
-const BLOCK = 4 * KIB;
-const JOURNAL_MIB = 16;
-/** Bytes of disk per inode, and of the inode itself. */
-const INODE_RATIO = 65536;
-const INODE_SIZE = 256;
-/** Blocks of one group: one bitmap block has a bit for each. */
-const GROUP = BLOCK * 8 * BLOCK;
-const DESCRIPTOR = 64;
-/** mke2fs keeps room for descriptors of a file system 1024 times as large, at most this many blocks. */
-const GROWTH = 1024;
-const MAX_RESERVED = BLOCK / 4;
-/** The kernel holds back 2 % of the blocks, at most 4096, for metadata of writes that it has not placed yet. */
-const HELD_BACK_SHARE = 50;
-const HELD_BACK_MOST = 4096 * BLOCK;
-
-/**
- * Size of the file, so that a file system in it has at least `usable` bytes for its user: what ext4 keeps for itself
- * (inodes, journal, bitmaps, descriptors with their copies), and what its driver holds back, is added, so that the quota is honest.
- */
-export function diskFileSize(usable: number): number {
-  let size = usable;
-  // What is added needs metadata of its own, a few per mille of it: this settles at once.
-  for (let round = 0; round < 4; round++) size = usable + metadataSize(size);
-  return Math.ceil(size / MIB) * MIB;
-}
-
-/** What a file system of `size` bytes made with {@link mke2fsArguments} does not give to its user, rounded up. */
-function metadataSize(size: number): number {
-  const groups = Math.ceil(size / GROUP);
-  const inodes = groups * Math.ceil(((GROUP / INODE_RATIO) * INODE_SIZE) / BLOCK) * BLOCK;
-  const bitmaps = groups * 2 * BLOCK;
-  const descriptors = Math.ceil((groups * DESCRIPTOR) / BLOCK);
-  const reserved = Math.min(Math.ceil((groups * GROWTH * DESCRIPTOR) / BLOCK), MAX_RESERVED);
-  const copies = backupGroups(groups) * (1 + descriptors + reserved) * BLOCK;
-  const heldBack = Math.min(size / HELD_BACK_SHARE, HELD_BACK_MOST);
-  // The last group may be part of one; its inodes are then fewer. Directories and roundings: 1 MiB.
-  const tables = Math.min(inodes, (size / INODE_RATIO) * INODE_SIZE + MIB);
-  return tables + bitmaps + copies + heldBack + (JOURNAL_MIB + 1) * MIB;
-}
-
-/** Groups that hold a copy of superblock and descriptors: 0, 1 and the powers of 3, 5 and 7 (sparse_super). */
-function backupGroups(groups: number): number {
-  let count = Math.min(groups, 2);
-  for (const base of [3, 5, 7]) for (let power = base; power < groups; power *= base) count++;
-  return count;
-}
 
 /**
  * All features, so that disks do not depend on the machine's mke2fs.conf: Debian 13's adds orphan_file, which takes room

@@ -2,8 +2,8 @@
 import type { ConfigureRequest, LogLevel, MountSpec } from '../../guest/protocol/messages.ts';
 import { YavmError } from '../lib/errors.ts';
 import type { Logger } from '../lib/logger.ts';
+import { MIN_DISK } from './disk-size.ts';
 import { PCI_SLOTS } from './pci-slots.ts';
-import { MIN_DISK } from './root-disk.ts';
 import type { ShareKind, VmSpec } from './types.ts';
 
 /** virtio-blk serials, by which the guest finds its disks. */
@@ -26,8 +26,14 @@ const MIN_MEMORY_MIB = 80;
 /** QEMU's q35 stops at 288. */
 const MAX_CPUS = 288;
 
+/** What of a VM has bounds. */
+export type MachineSpec = Pick<
+  VmSpec,
+  'layers' | 'root' | 'disks' | 'memoryMiB' | 'cpus' | 'network' | 'shares'
+>;
+
 /** @throws {YavmError} YAVM_E_VM_SPEC for a VM that cannot be built. */
-export function checkSpec(spec: VmSpec): void {
+export function checkSpec(spec: MachineSpec): void {
   const { layers, root, disks: volumes = [], memoryMiB, cpus, network, shares = [] } = spec;
   const disks = layers.length + volumes.length + ('disk' in root ? 1 : 0);
   const nics = network?.links?.length ?? 0;

@@ -6,7 +6,7 @@
 import type { DiskErrors, MountSpec } from '../../guest/protocol/messages.ts';
 import { YavmError } from '../lib/errors.ts';
 import { formatSize } from '../lib/size.ts';
-import { MAX_DISK, MIN_DISK } from './root-disk.ts';
+import { MAX_DISK, MIN_DISK } from './disk-size.ts';
 import type { VmSpec, VolumeDisk } from './types.ts';
 
 /** What a path is asked to be. Sizes in bytes. */

@@ -71,22 +71,53 @@ t.test('names and volumes of the deploy', async (t) => {
   t.same(spec.mounts, [
     { kind: 'directory', path: '/in' },
     { kind: 'ram', size: 4096, path: '/tmp/ram' },
-    { kind: 'directory', path: '/out' },
   ]);
+  t.same(spec.disks, [{ path: '/out', size: GIB }]);
+  t.same(spec.root, { disk: 9.25 * GIB }, 'what the volume leaves of the storage');
   t.same(plan(deploy({ volumes: { '/': { kind: 'ram', size: 4096 } } })).root, { ram: 4096 });
   t.same(plan(deploy({ volumes: { '/': { kind: 'storage', size: GIB } } })).root, { disk: GIB });
 });
 
 t.test('volumes that cannot be are refused', async (t) => {
-  const cases: CommandOf<'deploy'>['volumes'][] = [
-    { '/': { kind: 'host' } },
-    { '/big': { kind: 'storage', size: 11 * GIB } },
-    { 'no/slash': { kind: 'host' } },
-    { '/a/../b': { kind: 'host' } },
-    { '/nul\0': { kind: 'host' } },
+  const cases: [code: string, volumes: CommandOf<'deploy'>['volumes']][] = [
+    ['YAVM_E_VOLUME', { '/': { kind: 'host' } }],
+    ['YAVM_E_VOLUME', { 'no/slash': { kind: 'host' } }],
+    ['YAVM_E_VOLUME', { '/s': { kind: 'storage', size: GIB, errors: 'ignore' } }],
+    ['YAVM_E_STORAGE_OVERCOMMIT', { '/big': { kind: 'storage', size: 11 * GIB } }],
+    [
+      'YAVM_E_VM_SPEC',
+      Object.fromEntries(
+        Array.from({ length: 7 }, (_, index) => [`/${index}`, { kind: 'storage', size: 4096 }]),
+      ),
+    ],
   ];
-  for (const volumes of cases) t.throws(() => plan(deploy({ volumes })), { code: 'YAVM_E_DEPLOY' });
+  for (const [code, volumes] of cases) t.throws(() => plan(deploy({ volumes })), { code });
 });
+
+t.test(
+  "an image's volumes are directories of the root's disk, unless the deploy says otherwise",
+  async (t) => {
+    const config = { ...CONFIG, volumes: ['/data', '/cache', '/log'] };
+    const volumes: CommandOf<'deploy'>['volumes'] = {
+      '/cache/': { kind: 'ram', size: 4096 },
+      '/log': { kind: 'storage', size: GIB, preallocate: 4096, errors: 'panic' },
+    };
+    const deployment: Deployment = { image: '/cache/x.gvmi', config, command: deploy({ volumes }) };
+    const options = {
+      limits: LIMITS,
+      assets: ASSETS,
+      accel: 'kvm',
+      diskFolder: '/work',
+      title: 'a',
+    } as const;
+    const spec = planVm({ deployment, ...options });
+    t.same(spec.mounts, [
+      { kind: 'directory', path: '/data' },
+      { kind: 'ram', size: 4096, path: '/cache' },
+    ]);
+    t.same(spec.disks, [{ path: '/log', size: GIB, preallocate: 4096, errors: 'panic' }]);
+  },
+);
 
 t.test('a command has the image’s user, folder and environment, and the deploy’s on top', async (t) => {
   const deployment = { image: 'x', config: CONFIG, command: deploy({ env: { A: 'deploy', B: '=' } }) };

@@ -21,7 +21,7 @@ import { addRuntimeOptions, readRuntimeOptions } from '../../host/cli/runtime-op
 import { deploy } from '../../host/runtime-api/deploy.ts';
 import { readDeployment } from '../../host/runtime-api/deployment.ts';
 import { planEntrypoint, planRun } from '../../host/runtime-api/vm-api.ts';
-import { parseOverride, parseVolumeSize, planVolumes } from '../../host/runtime-api/volumes.ts';
+import { parseOverride, parseVolumeSize } from '../../host/runtime-api/volumes.ts';
 import { testContext } from '../lib/cli.ts';
 import { writeAssets } from '../lib/cli-vm.ts';
 import { makeImage } from '../lib/images.ts';
@@ -155,7 +155,8 @@ t.test('what was decided is read back; nothing half written stays', async (t) =>
     hostname: 'box',
     volumeOverride: JSON.stringify({
       '/golem/in': { ram: { size: '1 MiB' } },
-      '/data/': { storage: { size: 5000 } },
+      '/data/': { storage: { size: '20.5 MB', errors: 'panic', preallocate: '1.0 MB' } },
+      '/log': { storage: { size: 32 * 1024 ** 2, preallocate: null, errors: null } },
     }),
   });
   t.match(result, {
@@ -165,15 +166,16 @@ t.test('what was decided is read back; nothing half written stays', async (t) =>
   });
   t.strictSame(Object.keys(result), ['startMode', 'valid', 'vols']);
   t.strictSame(readDeployment(work), {
-    form: 1,
+    form: 2,
     layers: [realpathSync(image)],
     cpus: 2,
     memoryMiB: 716,
-    root: { disk: 1024 ** 3 },
+    root: { disk: 1024 ** 3 - 20_500_480 - 32 * 1024 ** 2 },
     hostname: 'box',
-    mounts: [
-      { kind: 'ram', path: '/golem/in', size: 1024 ** 2 },
-      { kind: 'directory', path: '/data' },
+    mounts: [{ kind: 'ram', path: '/golem/in', size: 1024 ** 2 }],
+    disks: [
+      { path: '/data', size: 20_500_480, preallocate: 1_003_520, errors: 'panic' },
+      { path: '/log', size: 32 * 1024 ** 2 },
     ],
     volumes: result.vols,
     config: { env: ['A=b'], workingDir: '/golem', user: '1:2', entrypoint: [], cmd: [] },
@@ -198,7 +200,34 @@ t.test('the root is what the volumes say, within the storage of the agreement', 
   };
   t.strictSame(await root({ ram: { size: '10 MiB' } }), { ram: 10 * 1024 ** 2 });
   t.strictSame(await root({ storage: { size: '100 MiB' } }), { disk: 100 * 1024 ** 2 });
-  t.strictSame(await root({ storage: { size: '10.7 GB' } }), { disk: 1024 ** 3 });
+  t.strictSame(
+    await root({ storage: { size: '1.1 GB' } }),
+    { disk: 1024 ** 3 },
+    'a GiB, as the supervisor sends it',
+  );
+  await t.rejects(root({ storage: { size: '10.7 GB' } }), { code: 'YAVM_E_STORAGE_OVERCOMMIT' });
+});
+
+t.test('what no VM can have is refused, and nothing is made', async (t) => {
+  const work = workFolder();
+  const refuse = (volumes: Record<string, object>) =>
+    deploy({
+      workFolder: work,
+      packages: [image],
+      cpus: 1,
+      memoryGib: 1,
+      storageGib: 1,
+      hostname: 'h',
+      volumeOverride: JSON.stringify(volumes),
+    });
+  const each = (volume: object, count: number) =>
+    Object.fromEntries(Array.from({ length: count }, (_, index) => [`/${index}`, volume]));
+  await t.rejects(refuse(each({ storage: { size: 1 } }, 7)), { code: 'YAVM_E_VM_SPEC', message: /9 disks/ });
+  await t.rejects(refuse(each({ host: {} }, 11)), { code: 'YAVM_E_VM_SPEC', message: /13 folders/ });
+  await t.rejects(refuse({ '/big': { storage: { size: '1.1 GiB' } } }), {
+    code: 'YAVM_E_STORAGE_OVERCOMMIT',
+  });
+  t.strictSame(readdirSync(work), []);
 });
 
 t.test('a deployment that is none is refused', async (t) => {
@@ -212,16 +241,19 @@ t.test('a deployment that is none is refused', async (t) => {
 });
 
 t.test('sizes as the supervisor writes them', async (t) => {
-  const sizes: [unknown, number][] = [
-    ['10.7 GB', Math.ceil(10.7e9 / 4096) * 4096],
-    ['1048.6 KB', Math.ceil(1_048_600 / 4096) * 4096],
-    ['1 k', 4096],
-    ['2gib', 2 * 1024 ** 3],
-    ['2 Gi', 2 * 1024 ** 3],
-    [4096, 4096],
-    ['512 B', 4096],
+  const pages = (bytes: number) => Math.ceil(bytes / 4096) * 4096;
+  const sizes: [unknown, size: number, least: number][] = [
+    ['10.7 GB', pages(10.7e9), pages(10.65e9)],
+    ['1048.6 KB', pages(1_048_600), pages(1_048_550)],
+    ['1.25 GiB', 1.25 * 1024 ** 3, pages(1.245 * 1024 ** 3)],
+    ['1 k', 4096, 4096],
+    ['2gib', 2 * 1024 ** 3, pages(1.95 * 1024 ** 3)],
+    ['2 Gi', 2 * 1024 ** 3, pages(1.95 * 1024 ** 3)],
+    [4096, 4096, 4096],
+    ['512 B', 4096, 4096],
   ];
-  for (const [value, expected] of sizes) t.equal(parseVolumeSize(value), expected, String(value));
+  for (const [value, size, least] of sizes)
+    t.strictSame(parseVolumeSize(value), { size, least }, String(value));
   for (const bad of [
     0,
     -1,
@@ -242,14 +274,20 @@ t.test('sizes as the supervisor writes them', async (t) => {
   }
 });
 
-t.test('volumes: the override counts; odd ones are refused', async (t) => {
-  const override = parseOverride('{"/a/./b//":{"host":{}},"/c":{"ram":{"size":"1 MiB"}}}');
-  const plan = planVolumes(['/c', '/d'], override, () => 'vol-x');
-  t.strictSame(plan.host, [
-    { name: 'vol-x', path: '/d' },
-    { name: 'vol-x', path: '/a/b' },
-  ]);
-  t.equal(plan.root, null);
+t.test('the override is read; odd ones are refused', async (t) => {
+  const text = JSON.stringify({
+    '/a/./b//': { host: {} },
+    '/c': { ram: { size: '1 MiB' } },
+    '/d': { storage: { size: 1, preallocate: '0 B', errors: 'continue' } },
+  });
+  t.strictSame(
+    [...parseOverride(text)],
+    [
+      ['/a/b', { kind: 'host' }],
+      ['/c', { kind: 'ram', size: 1024 ** 2 }],
+      ['/d', { kind: 'storage', size: 4096, least: 4096, preallocate: undefined, errors: 'continue' }],
+    ],
+  );
   t.equal(parseOverride(undefined).size + parseOverride('').size, 0);
   const bad = [
     ...[
@@ -263,9 +301,9 @@ t.test('volumes: the override counts; odd ones are refused', async (t) => {
       '{"/x":{"disk":{}}}',
     ],
     ...[
-      '{"/":{"host":{}}}',
-      '{"//":{"host":{}}}',
       '{"":{"host":{}}}',
+      '{"/x":{"storage":{"size":1,"errors":3}}}',
+      '{"/x":{"storage":{"size":1,"preallocate":"much"}}}',
       '{"x":{"host":{}}}',
       '{"/a/../b":{"host":{}}}',
     ],

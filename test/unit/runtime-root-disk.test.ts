@@ -12,7 +12,8 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
-import { diskFileSize, makeDisk, mke2fsArguments } from '../../host/runtime/root-disk.ts';
+import { diskFileSize } from '../../host/runtime/disk-size.ts';
+import { makeDisk, mke2fsArguments } from '../../host/runtime/root-disk.ts';
 
 const MIB = 1024 * 1024;
 const folder = mkdtempSync(join(tmpdir(), 'yavm-disk-'));
