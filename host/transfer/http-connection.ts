@@ -89,14 +89,15 @@ async function establishByProxy(
   const authorization = basic(proxy);
   const headers = authorization === undefined ? {} : { 'proxy-authorization': authorization };
   const secure = url.protocol === 'https:';
+  // Whoever looks after it must know which of the two did not answer.
+  const shown = `${showUrl(url)}: the proxy ${proxy.protocol}//${proxy.host}`;
   let socket: Socket;
   try {
     socket = await openTcp(proxy, signal, settings.lookup);
     if (proxy.protocol === 'https:') socket = await openTls(socket, proxy, signal, settings);
-    if (secure) await openTunnel(socket, url, headers, signal);
+    if (secure) await openTunnel(socket, url, shown, headers, signal);
   } catch (error) {
-    // Whoever looks after it must know which of the two did not answer.
-    throw connectionError(error, `${showUrl(url)}: the proxy ${proxy.protocol}//${proxy.host}`);
+    throw connectionError(error, shown);
   }
   if (secure) return { socket: await openTls(socket, url, signal, settings), path, headers: {} };
   return { socket, path: `${url.origin}${path}`, headers };

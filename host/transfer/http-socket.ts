@@ -51,10 +51,15 @@ export async function openTls(
   }
 }
 
-/** Has the proxy at the end of `socket` connect it to the URL's host. @throws {HttpError} it refuses */
+/**
+ * Has the proxy at the end of `socket` connect it to the URL's host.
+ * @param shown The proxy, for messages.
+ * @throws {HttpError} it refuses
+ */
 export async function openTunnel(
   socket: Socket,
   url: URL,
+  shown: string,
   headers: OutgoingHttpHeaders,
   signal: AbortSignal,
 ): Promise<void> {
@@ -75,8 +80,9 @@ export async function openTunnel(
       Buffer,
     ];
     const status = answer.statusCode ?? 0;
-    if (status < 200 || status > 299) throw statusError(status, answer.statusMessage, `CONNECT ${target}`);
-    if (early.length > 0) throw new HttpError(`CONNECT ${target}: bytes before any were asked for`);
+    if (status < 200 || status > 299)
+      throw statusError(status, answer.statusMessage, `${shown}: CONNECT ${target}`);
+    if (early.length > 0) throw new HttpError(`${shown}: CONNECT ${target}: bytes before any were asked for`);
   } catch (error) {
     socket.destroy();
     throw error;

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
-import type { AddressInfo, Socket } from 'node:net';
+import { type AddressInfo, createServer as createTcpServer, type Socket } from 'node:net';
 
 interface Owner {
   teardown(fn: () => unknown): unknown;
@@ -51,6 +51,25 @@ export async function startServer(
   owner.teardown(close);
   const { port } = server.address() as AddressInfo;
   return { origin: `${tls ? 'https' : 'http'}://127.0.0.1:${port}`, requests, server, close };
+}
+
+/** Starts a server that speaks as `handler` does, which is not always HTTP. Returns its origin. */
+export async function startRawServer(owner: Owner, handler: (socket: Socket) => void): Promise<string> {
+  const sockets = new Set<Socket>();
+  const server = createTcpServer((socket) => {
+    sockets.add(socket);
+    socket.on('error', () => {}).once('close', () => sockets.delete(socket));
+    handler(socket);
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  owner.teardown(async () => {
+    const closed = once(server, 'close');
+    server.close();
+    for (const socket of sockets) socket.destroy();
+    await closed;
+  });
+  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
 }
 
 export interface ServeOptions {
