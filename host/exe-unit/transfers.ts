@@ -1,5 +1,6 @@
 /** What an activity's transfers reach: servers, the bus, and for local scripts files of this host. */
 import type { Gsb } from '../gsb/index.ts';
+import type { sleep } from '../lib/deadline.ts';
 import { YavmError } from '../lib/errors.ts';
 import type { Logger } from '../lib/logger.ts';
 import { type Ends, type TransferWords, transferCommand } from '../transfer/command.ts';
@@ -7,6 +8,8 @@ import type { GuestFiles } from '../transfer/container.ts';
 import { fileDestination, fileSource } from '../transfer/file.ts';
 import { gftpDestination } from '../transfer/gftp-destination.ts';
 import { gftpSource } from '../transfer/gftp-source.ts';
+import { httpSource } from '../transfer/http-source.ts';
+import { httpDestination } from '../transfer/http-upload.ts';
 import type { ProgressReport } from '../transfer/types.ts';
 
 export interface TransferParts {
@@ -20,6 +23,8 @@ export interface TransferParts {
   progress(report: ProgressReport): void;
   signal: AbortSignal;
   logger: Logger;
+  /** Between attempts; replaced by tests. */
+  sleep?: typeof sleep;
 }
 
 /** Carries out a script's transfer; errors are those of {@link transferCommand}. */
@@ -27,8 +32,14 @@ export async function runTransfer(words: TransferWords, parts: TransferParts): P
   await transferCommand(words, { ...parts, ends: endsFor(parts), packing });
 }
 
-function endsFor({ bus, allowFiles }: TransferParts): Record<string, Ends> {
+function endsFor({ bus, allowFiles, env, logger, sleep }: TransferParts): Record<string, Ends> {
+  const http: Ends = {
+    source: (url) => httpSource(url, { env, logger, sleep }),
+    destination: (url) => httpDestination(url, { env, logger, sleep }),
+  };
   const ends: Record<string, Ends> = {
+    http,
+    https: http,
     gftp: {
       source: (url) => gftpSource(url, needBus(bus)),
       destination: (url) => gftpDestination(url, needBus(bus)),

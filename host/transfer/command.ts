@@ -1,4 +1,5 @@
 /** The `transfer` command of a script: from its words to the two ends, and the bytes moved (exe-unit.md 6.3). */
+import type { sleep } from '../lib/deadline.ts';
 import { YavmError } from '../lib/errors.ts';
 import type { Logger } from '../lib/logger.ts';
 import { containerDestination, containerSource, type GuestFiles, type Packing } from './container.ts';
@@ -33,6 +34,8 @@ export interface TransferCommandOptions {
   progress(report: ProgressReport): void;
   signal: AbortSignal;
   logger: Logger;
+  /** Between attempts; replaced by tests. */
+  sleep?: typeof sleep;
 }
 
 /** Milliseconds between two reports at least; the script may ask for fewer. */
@@ -56,6 +59,7 @@ export async function transferCommand(words: TransferWords, options: TransferCom
     { from: source, to: destination, digest: from.digest },
     {
       signal,
+      sleep: options.sleep,
       progress: new TransferProgress(options.progress, { updateInterval: REPORT_INTERVAL }),
       onRetry: (seconds, error) =>
         logger.warn({ ...facts, seconds, err: error }, 'the transfer is tried again'),
