@@ -1,23 +1,52 @@
-/** A VM's files without a VM: paths and contents. Trees are not packed: a tar is kept as it came. */
+/** The files of a VM that is not there: paths and their bytes, in memory. A tar stays the bytes that it is. */
+import { YavmError } from '../../host/lib/errors.ts';
 import type { GuestFiles } from '../../host/transfer/container.ts';
-import type { Bytes } from '../../host/transfer/types.ts';
+
+/** Bytes handed to a sink at once. */
+const PIECE = 64 * 1024;
 
 export class MemoryFiles implements GuestFiles {
-  readonly contents = new Map<string, Buffer>();
+  /** By path; a tar by `tar:` and its path. */
+  readonly content = new Map<string, Buffer>();
+  /** `read file /a`, `write tar /b`, in order. */
+  readonly calls: string[] = [];
+  /** Writes that failed. */
+  broken = 0;
 
-  async readFiles(path: string, sink: (bytes: Uint8Array) => void | Promise<void>): Promise<void> {
-    const content = this.contents.get(path);
-    if (content === undefined) throw new Error(`${path}: no such file`);
-    for (let at = 0; at < content.length; at += PORTION) await sink(content.subarray(at, at + PORTION));
+  async readFiles(
+    path: string,
+    sink: (bytes: Uint8Array) => void | Promise<void>,
+    { format, signal }: { format: 'file' | 'tar'; signal: AbortSignal },
+  ): Promise<void> {
+    this.calls.push(`read ${format} ${path}`);
+    const bytes = this.content.get(keyOf(path, format));
+    if (bytes === undefined) throw new YavmError('YAVM_E_GUEST_FILE_FAILED', `cannot read '${path}': ENOENT`);
+    for (let at = 0; at < bytes.length; at += PIECE) {
+      signal.throwIfAborted();
+      await sink(bytes.subarray(at, at + PIECE));
+    }
   }
 
-  async writeFiles(path: string, source: Bytes): Promise<void> {
-    const pieces: Uint8Array[] = [];
-    // What fails leaves nothing.
-    for await (const piece of source) pieces.push(Uint8Array.from(piece));
-    this.contents.set(path, Buffer.concat(pieces));
+  async writeFiles(
+    path: string,
+    source: AsyncIterable<Uint8Array>,
+    { format, signal }: { format: 'file' | 'tar'; signal: AbortSignal },
+  ): Promise<void> {
+    this.calls.push(`write ${format} ${path}`);
+    const pieces: Buffer[] = [];
+    try {
+      for await (const piece of source) {
+        signal.throwIfAborted();
+        pieces.push(Buffer.from(piece));
+      }
+    } catch (error) {
+      this.broken++;
+      throw error;
+    }
+    this.content.set(keyOf(path, format), Buffer.concat(pieces));
   }
 }
 
-/** Bytes at a time, as a guest's credit brings them. */
-const PORTION = 128 * 1024;
+function keyOf(path: string, format: 'file' | 'tar'): string {
+  return format === 'tar' ? `tar:${path}` : path;
+}
