@@ -98,6 +98,20 @@ export interface DirectoryEntry {
   type: number;
 }
 
+/** Fields of a tar header: prefix and name are one; the flag is a byte. */
+export type TarHeader = [
+  flag: number,
+  name: string,
+  linkName: string,
+  mode: number,
+  uid: number,
+  gid: number,
+  size: number,
+  mtime: number,
+  major: number,
+  minor: number,
+];
+
 /** Events of `watch`, a bit mask: 1 readable (or peer closed), 2 writable. An error or hang-up sets every bit that was asked for. */
 export type WatchEvents = number;
 
@@ -202,6 +216,8 @@ export interface Native {
   ioctlBuffer(fd: number, request: number, buffer: Uint8Array): number;
 
   // ---- path and files ----
+  // Names are bytes to the kernel. Where they are no UTF-8, each such byte is one of U+DC80…U+DCFF in what readDirectory,
+  // readlink, readlinkAt, tarHeader and decodeName return, and every call takes it back as the byte that it was.
   open(path: string, flags: number, mode: number): number;
   /** openat2(2) with RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS: nothing outside `rootFd` can be reached. */
   openBeneath(rootFd: number, path: string, flags: number, mode: number): number;
@@ -241,6 +257,40 @@ export interface Native {
   utimesAt(dirFd: number, name: string, seconds: number): void;
   unlink(path: string): void;
   rmdir(path: string): void;
+  /** ftruncate(2). */
+  truncate(fd: number, size: number): void;
+  /** One splice(2): bytes moved, without a copy where the kernel can; 0 at the end of `from`, -1 when it would block. One of the two must be a pipe (EINVAL). */
+  splice(from: number, to: number, most: number): number;
+  /** Where in a page of memory `buffer` begins: 0 … 4095. */
+  pageOffset(buffer: Uint8Array): number;
+  /**
+   * Writes `buffer` at `offset` of a regular file that has nothing there yet. Long runs of zeros become holes, and much at
+   * once goes past the page cache (O_DIRECT) where the file system lets it, `offset` is a multiple of 4096 and the buffer's
+   * address one of 512. Returns the bytes at the end that were left out: when they are the file's last, truncate makes it whole.
+   */
+  writeSparse(fd: number, buffer: Uint8Array, offset: number): number;
+  /**
+   * A new file of one name in a directory, in place of whatever has that name other than a directory: content, owner, mode and
+   * time in one call. No link is followed; on failure the name is free.
+   */
+  putFile(
+    dirFd: number,
+    name: string,
+    bytes: Uint8Array,
+    mode: number,
+    uid: number,
+    gid: number,
+    mtime: number,
+  ): void;
+  /** Names of a file's extended attributes, as many as the caller may see; null: none, or its file system has no such thing. */
+  listXattrs(fd: number): string[] | null;
+  getXattr(fd: number, name: string): Uint8Array;
+  setXattr(fd: number, name: string, value: Uint8Array): void;
+  /** A file's name as text, from its bytes; and back. */
+  decodeName(bytes: Uint8Array): string;
+  encodeName(name: string): Uint8Array;
+  /** Reads the 512 bytes at `offset` as the header of an entry in a tar archive: null when they are zeros, a text when they are none. */
+  tarHeader(bytes: Uint8Array, offset: number): TarHeader | string | null;
   /** pipe2(O_CLOEXEC): [read, write]; the ends named in `nonBlocking` ('read' | 'write' | 'none' | 'both') get O_NONBLOCK; `size` > 0 sets F_SETPIPE_SZ (best effort). */
   pipe(nonBlocking: 'read' | 'write' | 'none' | 'both', size: number): [number, number];
   /** socketpair(AF_UNIX, SOCK_STREAM|SOCK_CLOEXEC). */

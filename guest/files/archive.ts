@@ -18,6 +18,7 @@ import {
   S_IFMT,
   S_IFREG,
 } from '../lib/constants.ts';
+import { type Attribute, NO_ATTRIBUTES, readAttributes } from './attributes.ts';
 import type { ByteOutput } from './byte-output.ts';
 import { BLOCK, type Entry, type EntryType, encodeEntry, paddedSize } from './tar-header.ts';
 
@@ -54,11 +55,17 @@ const TYPES: Record<number, EntryType> = {
 
 /**
  * Archives `path`, resolved beneath `rootFd`. A symbolic link as the last part is archived as such; with a slash behind
- * it, what it leads to; with `/.`, the content without the directory's name. Returns the number of entries.
+ * it, what it leads to; with `/.`, the content without the directory's name. Returns the numbers of entries, and of extended
+ * attributes that were left out.
  * A file that shrinks meanwhile is filled up with zeros, and reported at the end; what vanishes is left out.
  * @throws {GuestError} file-failed
  */
-export function archiveTree(native: Native, rootFd: number, path: string, output: ByteOutput): number {
+export function archiveTree(
+  native: Native,
+  rootFd: number,
+  path: string,
+  output: ByteOutput,
+): { entries: number; leftOut: number } {
   const walk = new Walk(native, output);
   try {
     walk.start(rootFd, path);
@@ -72,7 +79,7 @@ export function archiveTree(native: Native, rootFd: number, path: string, output
       path: walk.damaged,
     });
   }
-  return walk.entries;
+  return { entries: walk.entries, leftOut: walk.leftOut };
 }
 
 class Walk {
@@ -81,6 +88,8 @@ class Walk {
   /** First name of each file that has several. */
   readonly #links = new Map<string, string>();
   entries = 0;
+  /** Extended attributes that are too many, or too large. */
+  leftOut = 0;
   /** The first file whose content is not what its header says. */
   damaged: string | null = null;
 
@@ -129,7 +138,7 @@ class Walk {
   #directory(fd: number, name: string, stat: FileStat, depth: number): void {
     const native = this.#native;
     try {
-      this.#header(name, 'directory', stat, {});
+      this.#header(name, 'directory', stat, { attributes: this.#attributes(fd) });
       if (depth >= MAX_DEPTH) {
         throw new GuestError('file-failed', `more than ${MAX_DEPTH} directories within each other`, {
           path: name,
@@ -153,7 +162,6 @@ class Walk {
       if (!hasErrno(error, 'ENOENT') && !hasErrno(error, 'ELOOP') && !hasErrno(error, 'ENOTDIR')) {
         throw fromNative('file-failed', `cannot read '${name}'`, error);
       }
-      if (base.includes('\ufffd')) throw notText(name);
     }
   }
 
@@ -164,7 +172,7 @@ class Walk {
     try {
       const stat = native.fstat(fd);
       if ((stat.mode & S_IFMT) !== S_IFREG) return;
-      this.#header(name, 'file', stat, { size: stat.size });
+      this.#header(name, 'file', stat, { size: stat.size, attributes: this.#attributes(fd) });
       const missing = stat.size - this.#output.copyFrom(fd, stat.size);
       if (missing > 0) {
         this.damaged ??= name;
@@ -197,19 +205,19 @@ class Walk {
     }
   }
 
+  #attributes(fd: number): readonly Attribute[] {
+    const { attributes, leftOut } = readAttributes(this.#native, fd);
+    this.leftOut += leftOut;
+    return attributes;
+  }
+
   #header(name: string, type: EntryType, stat: FileStat, more: Partial<Entry>): void {
     const { mode, uid, gid, mtime } = stat;
-    const none = { size: 0, linkName: '', major: 0, minor: 0 };
-    this.#output.put(encodeEntry({ ...none, name, type, mode, uid, gid, mtime, ...more }));
+    const none = { size: 0, linkName: '', major: 0, minor: 0, attributes: NO_ATTRIBUTES };
+    const entry = { ...none, name, type, mode, uid, gid, mtime, ...more };
+    this.#output.put(encodeEntry(this.#native, entry));
     this.entries++;
   }
-}
-
-/** The addon gives names as text: one that is not UTF-8 has lost bytes, and cannot be opened. Better said than left out. */
-function notText(name: string): GuestError {
-  return new GuestError('file-failed', `the name '${name}' is not UTF-8, and cannot be archived`, {
-    path: name,
-  });
 }
 
 /** Major and minor of a dev_t as glibc and musl pack them (sys/sysmacros.h); numbers above 2³¹ are no integers to `>>`. */

@@ -1,7 +1,14 @@
-/** A blocking descriptor, written in large chunks. */
+/** A blocking descriptor, written in large chunks. A pipe gets a large file's own pages: copies are what costs. */
 import type { Native } from '../../native/face.ts';
+import { hasErrno } from '../errors.ts';
 import { writeAll } from '../lib/replace-file.ts';
-import { CHUNK } from './byte-input.ts';
+
+/** Bytes a write: what costs little beside the calls that bring them. */
+const CHUNK = 256 * 1024;
+/** From so many bytes on, a file's pages are passed on instead of copied. */
+const WORTH_PAGES = 128 * 1024;
+/** Bytes a call: what a pipe of the agent holds. */
+const MOST_PAGES = 1024 * 1024;
 
 export class ByteOutput {
   readonly #native: Native;
@@ -9,6 +16,8 @@ export class ByteOutput {
   readonly #buffer = new Uint8Array(CHUNK);
   #filled = 0;
   #flushed = 0;
+  /** Whether the descriptor takes pages, as a pipe does. */
+  #takesPages = true;
 
   constructor(native: Native, fd: number) {
     this.#native = native;
@@ -42,9 +51,9 @@ export class ByteOutput {
     }
   }
 
-  /** Reads at most `most` bytes from `fd` straight into the buffer; returns how many, fewer only at the end. @throws NativeError */
+  /** Passes on at most `most` bytes of `fd`; returns how many, fewer only at the end. @throws NativeError */
   copyFrom(fd: number, most: number): number {
-    let copied = 0;
+    let copied = this.#takesPages && most >= WORTH_PAGES ? this.#movePages(fd, most) : 0;
     while (copied < most) {
       const count = this.#native.read(fd, this.#room().subarray(0, most - copied));
       if (count <= 0) break;
@@ -52,6 +61,24 @@ export class ByteOutput {
       copied += count;
     }
     return copied;
+  }
+
+  #movePages(fd: number, most: number): number {
+    this.flush();
+    let moved = 0;
+    try {
+      while (moved < most) {
+        const count = this.#native.splice(fd, this.#fd, Math.min(most - moved, MOST_PAGES));
+        if (count <= 0) break;
+        moved += count;
+        this.#flushed += count;
+      }
+    } catch (error) {
+      // No pipe, or a file system that has no pages.
+      if (!hasErrno(error, 'EINVAL')) throw error;
+      this.#takesPages = false;
+    }
+    return moved;
   }
 
   /** Writes what is queued. @throws NativeError */

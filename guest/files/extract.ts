@@ -17,8 +17,10 @@ import {
   S_IFIFO,
   S_IFMT,
 } from '../lib/constants.ts';
-import { createFile, writeAll } from '../lib/replace-file.ts';
+import { createFile } from '../lib/replace-file.ts';
+import { writeAttributes } from './attributes.ts';
 import type { ByteInput } from './byte-input.ts';
+import { NewFile } from './new-file.ts';
 import type { Entry } from './tar-header.ts';
 import { TarInput } from './tar-input.ts';
 
@@ -40,21 +42,27 @@ interface Place {
 
 /**
  * Extracts everything that `input` brings into the directory `path` beneath `rootFd`, which is made if it is missing, and
- * reads it to its end. Returns the number of entries. The umask must be 0, so that nodes get the mode of the archive.
+ * reads it to its end. Returns the numbers of entries, and of extended attributes that were left out. The umask must be 0,
+ * so that nodes get the mode of the archive.
  * @throws {GuestError} bad-archive, file-failed; entries before it stay
  */
-export function extractTar(native: Native, rootFd: number, path: string, input: ByteInput): number {
+export function extractTar(
+  native: Native,
+  rootFd: number,
+  path: string,
+  input: ByteInput,
+): { entries: number; leftOut: number } {
   let baseFd: number;
   try {
     baseFd = makeDirectories(native, rootFd, path, PARENT_MODE);
   } catch (error) {
     throw fromNative('file-failed', `cannot open the directory '${path}'`, error);
   }
-  const extraction = new Extraction(native, baseFd, new TarInput(input));
+  const extraction = new Extraction(native, baseFd, new TarInput(native, input));
   try {
     const entries = extraction.run();
     input.drain();
-    return entries;
+    return { entries, leftOut: extraction.leftOut };
   } finally {
     extraction.close();
     native.close(baseFd);
@@ -69,6 +77,8 @@ class Extraction {
   #parentPath = '';
   #parentFd = -1;
   #times: { path: string; mtime: number }[] = [];
+  /** Extended attributes that were not set. */
+  leftOut = 0;
 
   constructor(native: Native, baseFd: number, archive: TarInput) {
     this.#native = native;
@@ -79,15 +89,10 @@ class Extraction {
   run(): number {
     let entries = 0;
     for (let entry = this.#archive.next(); entry; entry = this.#archive.next()) {
-      const parts = safeParts(entry.name);
-      // The base itself is not the archive's to change.
-      if (parts.length > 0) {
-        try {
-          this.#write(entry, parts);
-        } catch (error) {
-          if (error instanceof GuestError) throw error;
-          throw fromNative('file-failed', `cannot write '${entry.name}'`, error);
-        }
+      try {
+        this.#write(entry);
+      } catch (error) {
+        throw fromNative('file-failed', `cannot write '${entry.name}'`, error);
       }
       entries++;
     }
@@ -100,8 +105,10 @@ class Extraction {
     this.#parentFd = -1;
   }
 
-  #write(entry: Entry, parts: string[]): void {
-    const place = this.#place(parts);
+  #write(entry: Entry): void {
+    const place = this.#placeBeside(entry.name) ?? this.#place(safeParts(entry.name));
+    // The base itself is not the archive's to change.
+    if (!place) return;
     switch (entry.type) {
       case 'file':
         this.#file(entry, place);
@@ -122,12 +129,17 @@ class Extraction {
 
   #file(entry: Entry, { dirFd, name }: Place): void {
     const native = this.#native;
+    const small = entry.attributes.length === 0 ? this.#archive.smallContent() : null;
+    if (small) {
+      native.putFile(dirFd, name, small, entry.mode, entry.uid, entry.gid, entry.mtime);
+      return;
+    }
     const fd = createFile(native, dirFd, name);
     try {
-      this.#archive.content((piece) => writeAll(native, fd, piece));
-      // Owner first: a change of owner clears the set-id bits.
-      native.chownFd(fd, entry.uid, entry.gid);
-      native.chmodFd(fd, entry.mode);
+      const file = new NewFile(native, fd);
+      this.#archive.content((piece) => file.write(piece));
+      file.end();
+      this.#describe(fd, entry);
     } catch (error) {
       // Half of a file must not pass for a whole one.
       native.unlinkAt(dirFd, name, false);
@@ -147,14 +159,20 @@ class Extraction {
     }
     const fd = native.openBeneath(this.#baseFd, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
     try {
-      native.chownFd(fd, entry.uid, entry.gid);
-      native.chmodFd(fd, entry.mode);
+      this.#describe(fd, entry);
     } finally {
       native.close(fd);
     }
     this.#times.push({ path, mtime: entry.mtime });
     if (this.#times.length > MAX_PENDING_TIMES)
       this.#settleTimes(this.#times.splice(0, MAX_PENDING_TIMES / 2));
+  }
+
+  /** Owner first: a change of owner clears the set-id bits, and capabilities. */
+  #describe(fd: number, { uid, gid, mode, attributes }: Entry): void {
+    this.#native.chownFd(fd, uid, gid);
+    this.#native.chmodFd(fd, mode);
+    this.leftOut += writeAttributes(this.#native, fd, attributes);
   }
 
   #symlink(entry: Entry, { dirFd, name }: Place): void {
@@ -192,9 +210,21 @@ class Extraction {
     native.utimesAt(dirFd, name, entry.mtime);
   }
 
-  /** Opens the directory that an entry lies in, making what is missing. */
-  #place(parts: string[]): Place {
-    const name = parts[parts.length - 1] as string;
+  /** The place of a name in the directory of the entry before, which nearly every file has; else null. */
+  #placeBeside(path: string): Place | null {
+    if (this.#parentFd < 0) return null;
+    const slash = path.lastIndexOf('/');
+    const parent = slash < 0 ? '.' : path.slice(0, slash);
+    if (parent !== this.#parentPath) return null;
+    const name = path.slice(slash + 1);
+    const plain = name !== '' && name !== '.' && name !== '..' && !name.includes('\0');
+    return plain ? { dirFd: this.#parentFd, name, path } : null;
+  }
+
+  /** Opens the directory that an entry lies in, making what is missing; null for the base itself. */
+  #place(parts: string[]): Place | null {
+    const name = parts[parts.length - 1];
+    if (name === undefined) return null;
     const parentPath = joined(parts.slice(0, -1));
     if (this.#parentFd < 0 || parentPath !== this.#parentPath) {
       this.close();
@@ -218,10 +248,9 @@ class Extraction {
   /** Sets directories' times; one that was removed meanwhile (commands go on running) is no failure. */
   #settleTimes(times: { path: string; mtime: number }[]): void {
     for (const { path, mtime } of times) {
-      const parts = pathParts(path);
       try {
-        const { dirFd, name } = this.#place(parts);
-        this.#native.utimesAt(dirFd, name, mtime);
+        const place = this.#place(pathParts(path));
+        if (place) this.#native.utimesAt(place.dirFd, place.name, mtime);
       } catch (error) {
         if (!hasErrno(error, 'ENOENT') && !hasErrno(error, 'ENOTDIR')) {
           throw fromNative('file-failed', `cannot set the time of '${path}'`, error);

@@ -14,12 +14,15 @@ import {
   S_IFMT,
   S_IFREG,
 } from '../lib/constants.ts';
-import { type FileAttributes, replaceFileWith, writeAll } from '../lib/replace-file.ts';
+import { type FileAttributes, replaceFileWith } from '../lib/replace-file.ts';
 import { type ByteInput, CHUNK } from './byte-input.ts';
 import type { ByteOutput } from './byte-output.ts';
+import { NewFile } from './new-file.ts';
 
 const DEFAULT_MODE = 0o644;
 const PARENT_MODE = 0o755;
+/** Bytes read at once where the size does not tell how many there are. */
+const PIECE = 64 * 1024;
 /** MAXSYMLINKS of the kernel. */
 const MAX_LINKS = 40;
 
@@ -29,9 +32,11 @@ export function sendFile(native: Native, rootFd: number, path: string, output: B
     // Non-blocking: opening a fifo must not wait for a writer before it is refused.
     const fd = native.openBeneath(rootFd, path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0);
     try {
-      checkRegular(native.fstat(fd).mode, path);
+      const { mode, size } = native.fstat(fd);
+      checkRegular(mode, path);
+      output.copyFrom(fd, size);
       // To the end and not to the size: files of /proc have none, and a log may grow.
-      while (output.copyFrom(fd, CHUNK) === CHUNK);
+      while (output.copyFrom(fd, PIECE) === PIECE);
       output.flush();
     } finally {
       native.close(fd);
@@ -66,8 +71,10 @@ export function receiveFile(
         gid: attributes.gid ?? old?.gid ?? 0,
       };
       replaceFileWith(native, dirFd, target.name, final, (fd) => {
+        const file = new NewFile(native, fd);
         for (let piece = input.take(CHUNK); piece.byteLength > 0; piece = input.take(CHUNK))
-          writeAll(native, fd, piece);
+          file.write(piece);
+        file.end();
       });
     } finally {
       native.close(dirFd);

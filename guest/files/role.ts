@@ -78,17 +78,20 @@ export function doFilesJob(native: Native, job: FilesJob): FilesReply {
   const rootFd = options.root ?? native.open('/', O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
   if (direction === 'read') {
     const output = new ByteOutput(native, STDOUT);
-    const entries = format === 'tar' ? archiveTree(native, rootFd, path, output) : 1;
-    if (format === 'file') sendFile(native, rootFd, path, output);
-    return { bytes: output.total, entries };
+    if (format === 'tar') {
+      const { entries, leftOut } = archiveTree(native, rootFd, path, output);
+      return { bytes: output.total, entries, leftOut };
+    }
+    sendFile(native, rootFd, path, output);
+    return { bytes: output.total, entries: 1 };
   }
   const input = new ByteInput(native, STDIN, options.whole);
   if (format === 'file') {
     receiveFile(native, rootFd, path, options, input);
     return { bytes: input.offset, entries: 1 };
   }
-  const entries = extractTar(native, rootFd, path, input);
-  return { bytes: input.offset, entries };
+  const { entries, leftOut } = extractTar(native, rootFd, path, input);
+  return { bytes: input.offset, entries, leftOut };
 }
 
 function clipped(text: string): string {

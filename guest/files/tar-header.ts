@@ -1,5 +1,7 @@
 /** Headers of tar archives, as bytes and as values. Writes POSIX pax; reads that, ustar, GNU's and the old format. */
-import { badArchive, decodeText, encodePax } from './pax.ts';
+import type { Native } from '../../native/face.ts';
+import type { Attribute } from './attributes.ts';
+import { badArchive, encodePax, type Names } from './pax.ts';
 
 /** Everything in an archive is padded to this many bytes. */
 export const BLOCK = 512;
@@ -42,14 +44,16 @@ export interface Entry {
   linkName: string;
   major: number;
   minor: number;
+  /** Extended attributes; of files and directories only. */
+  attributes: readonly Attribute[];
 }
 
 /** A header block as it is read; sizes and names may yet be replaced by extended headers. */
-export interface RawHeader extends Omit<Entry, 'type'> {
+export interface RawHeader extends Omit<Entry, 'type' | 'attributes'> {
   flag: string;
 }
 
-/** Fields of a header block: offset and length. */
+/** Fields of a header block: offset and length. native/addon/tar_header.cc reads them. */
 const FIELD = {
   name: [0, 100],
   mode: [100, 8],
@@ -68,14 +72,13 @@ const FIELD = {
 } as const satisfies Record<string, readonly [number, number]>;
 type Field = keyof typeof FIELD;
 
-/** The prefix field is POSIX's; GNU's own format (magic `ustar ` and a space) has times and more there. */
 const POSIX_MAGIC = 'ustar\0';
 const SPACE = 0x20;
 
 // ---------------------------------------------------------------- encoding
 
 /** The block or blocks that stand before an entry's content. */
-export function encodeEntry(entry: Entry): Uint8Array {
+export function encodeEntry(names: Names, entry: Entry): Uint8Array {
   const records: [string, string][] = [];
   const name = entry.type === 'directory' && !entry.name.endsWith('/') ? `${entry.name}/` : entry.name;
   const split = splitName(name);
@@ -101,8 +104,8 @@ export function encodeEntry(entry: Entry): Uint8Array {
     major: entry.major,
     minor: entry.minor,
   };
-  if (records.length === 0) return encodeBlock(fields);
-  const extension = encodePax(records);
+  if (records.length === 0 && entry.attributes.length === 0) return encodeBlock(fields);
+  const extension = encodePax(names, records, entry.attributes);
   const padded = paddedSize(extension.byteLength);
   const result = new Uint8Array(BLOCK + padded + BLOCK);
   const head = {
@@ -124,7 +127,7 @@ export function paddedSize(size: number): number {
   return Math.ceil(size / BLOCK) * BLOCK;
 }
 
-interface HeaderFields extends Omit<Entry, 'type'> {
+interface HeaderFields extends Omit<Entry, 'type' | 'attributes'> {
   flag: string;
   prefix: string;
 }
@@ -192,95 +195,32 @@ function largest(field: Field): number {
 
 // ---------------------------------------------------------------- decoding
 
-/** Reads a header block; null for a block of zeros, which ends an archive. @throws {GuestError} bad-archive */
-export function decodeHeader(block: Uint8Array, offset: number): RawHeader | null {
-  if (isZero(block)) return null;
-  const stored = decodeNumber(block, 'checksum', offset);
-  // Some old programs summed signed bytes.
-  if (stored !== checksum(block, false) && stored !== checksum(block, true)) {
-    throw badArchive(notTar(block) ?? 'header with a wrong checksum', offset);
-  }
-  const text = (field: Field) => decodeText(cString(block, field), offset);
-  const number = (field: Field) => decodeNumber(block, field, offset);
-  const prefix = isPosix(block) ? text('prefix') : '';
-  const name = text('name');
+/**
+ * Reads the header block at `at` in `bytes`, which is at `offset` of its archive; null for a block of zeros, which ends one.
+ * @throws {GuestError} bad-archive
+ */
+export function decodeHeader(
+  native: Pick<Native, 'tarHeader'>,
+  bytes: Uint8Array,
+  at: number,
+  offset: number,
+): RawHeader | null {
+  const header = native.tarHeader(bytes, at);
+  if (header === null) return null;
+  if (typeof header === 'string') throw badArchive(notTar(bytes.subarray(at)) ?? header, offset);
+  const [flag, name, linkName, mode, uid, gid, size, mtime, major, minor] = header;
   return {
-    name: prefix === '' ? name : `${prefix}/${name}`,
-    flag: String.fromCharCode(block[FIELD.flag[0]] || TypeFlag.file.charCodeAt(0)),
-    mode: number('mode') & 0o7777,
-    uid: number('uid'),
-    gid: number('gid'),
-    size: number('size'),
-    mtime: number('mtime'),
-    linkName: text('linkName'),
-    major: number('major'),
-    minor: number('minor'),
+    flag: String.fromCharCode(flag),
+    name,
+    linkName,
+    mode: mode & 0o7777,
+    uid,
+    gid,
+    size,
+    mtime,
+    major,
+    minor,
   };
-}
-
-/** Octal digits among spaces and NULs; or, with the top bit set, a big-endian number (GNU). */
-function decodeNumber(block: Uint8Array, field: Field, offset: number): number {
-  const [start, size] = FIELD[field];
-  const bytes = block.subarray(start, start + size);
-  if (((bytes[0] as number) & 0x80) !== 0) return decodeBinary(bytes, field, offset);
-  let value = 0;
-  let ended = false;
-  let digits = 0;
-  for (const byte of bytes) {
-    if (byte === 0 || byte === SPACE) {
-      ended = digits > 0;
-    } else if (byte >= 0x30 && byte <= 0x37 && !ended) {
-      value = value * 8 + (byte - 0x30);
-      digits++;
-    } else {
-      throw badArchive(notTar(block) ?? `damaged number in field '${field}'`, offset);
-    }
-  }
-  return value;
-}
-
-function decodeBinary(bytes: Uint8Array, field: Field, offset: number): number {
-  const negative = bytes[0] === 0xff;
-  let value = negative ? 0 : (bytes[0] as number) & 0x7f;
-  for (let i = 1; i < bytes.byteLength; i++) {
-    // Negative numbers are two's complement: the inverted bytes count up to −1 − value.
-    const byte = bytes[i] as number;
-    value = value * 256 + (negative ? 0xff - byte : byte);
-  }
-  if (!Number.isSafeInteger(value)) throw badArchive(`number beyond 2^53 in field '${field}'`, offset);
-  return negative ? -1 - value : value;
-}
-
-/** Sum of the block's bytes, the checksum itself counted as spaces. */
-function checksum(block: Uint8Array, signed: boolean): number {
-  const [start, size] = FIELD.checksum;
-  let sum = SPACE * size;
-  for (let i = 0; i < BLOCK; i++) sum += block[i] as number;
-  for (let i = start; i < start + size; i++) sum -= block[i] as number;
-  if (!signed) return sum;
-  // As signed bytes, each of the upper half counts 256 less.
-  for (let i = 0; i < BLOCK; i++) if ((block[i] as number) > 127) sum -= 256;
-  for (let i = start; i < start + size; i++) if ((block[i] as number) > 127) sum += 256;
-  return sum;
-}
-
-function cString(block: Uint8Array, field: Field): Uint8Array {
-  const [start, size] = FIELD[field];
-  const bytes = block.subarray(start, start + size);
-  const end = bytes.indexOf(0);
-  return end < 0 ? bytes : bytes.subarray(0, end);
-}
-
-function isPosix(block: Uint8Array): boolean {
-  const [start] = FIELD.magic;
-  for (let i = 0; i < POSIX_MAGIC.length; i++)
-    if (block[start + i] !== POSIX_MAGIC.charCodeAt(i)) return false;
-  return true;
-}
-
-function isZero(block: Uint8Array): boolean {
-  for (let i = 0; i < BLOCK; i++) if (block[i] !== 0) return false;
-  return true;
 }
 
 /** Names the formats that people send by mistake. */

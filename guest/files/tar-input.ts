@@ -1,6 +1,8 @@
 /** A tar archive as a sequence of entries: extended headers are read and applied, everything is bounded. */
+import type { Native } from '../../native/face.ts';
+import { type Attribute, NO_ATTRIBUTES } from './attributes.ts';
 import type { ByteInput } from './byte-input.ts';
-import { badArchive, decodePax, decodeText, type PaxRecords } from './pax.ts';
+import { badArchive, decodePax, type PaxRecords } from './pax.ts';
 import {
   BLOCK,
   decodeHeader,
@@ -11,7 +13,7 @@ import {
   TypeFlag,
 } from './tar-header.ts';
 
-/** Largest extended header, bytes. Paths have at most 4096; the rest is room for attributes, which are ignored. */
+/** Largest extended header, bytes. Paths have at most 4096; the rest is room for attributes. */
 const MAX_EXTENSION = 64 * 1024;
 /** Largest uid or gid: 2³²−1 means "no change" to the kernel. */
 const MAX_ID = 0xfffffffe;
@@ -34,14 +36,19 @@ const GLOBAL_KEYS = new Set(['uid', 'gid', 'mtime']);
 
 const NO_RECORDS: PaxRecords = new Map();
 
+/** Content up to this many bytes can be had in one piece. */
+const SMALL = 64 * 1024;
+
 export class TarInput {
+  readonly #native: Native;
   readonly #input: ByteInput;
   readonly #global: PaxRecords = new Map();
   /** Content of the current entry that was not handed out, and its padding. */
   #left = 0;
   #padding = 0;
 
-  constructor(input: ByteInput) {
+  constructor(native: Native, input: ByteInput) {
+    this.#native = native;
     this.#input = input;
   }
 
@@ -49,19 +56,23 @@ export class TarInput {
   next(): Entry | null {
     this.#skip();
     let records = NO_RECORDS;
+    let attributes = NO_ATTRIBUTES;
     for (;;) {
       const offset = this.#input.offset;
-      const block = this.#input.exactly(BLOCK);
+      const at = this.#input.reserve(BLOCK);
       // An archive that was cut between two entries looks whole but for its end mark.
-      if (!block) throw badArchive('no end mark: the archive is cut off', offset);
-      const header = decodeHeader(block, offset);
+      if (at < 0) throw badArchive('no end mark: the archive is cut off', offset);
+      const header = decodeHeader(this.#native, this.#input.buffer, at, offset);
       if (!header) return null;
       switch (header.flag) {
-        case TypeFlag.pax:
-          records = merged(records, decodePax(this.#extension(header, offset), offset + BLOCK));
+        case TypeFlag.pax: {
+          const found: Attribute[] = [...attributes];
+          records = merged(records, this.#records(header, offset, found));
+          attributes = found;
           break;
+        }
         case TypeFlag.globalPax:
-          for (const [key, value] of decodePax(this.#extension(header, offset), offset + BLOCK)) {
+          for (const [key, value] of this.#records(header, offset)) {
             if (GLOBAL_KEYS.has(key)) this.#global.set(key, value);
           }
           break;
@@ -74,7 +85,7 @@ export class TarInput {
         case TypeFlag.volumeLabel:
           break;
         default:
-          return this.#entry(header, merged(this.#global, records), offset);
+          return this.#entry(header, merged(this.#global, records), attributes, offset);
       }
     }
   }
@@ -86,7 +97,24 @@ export class TarInput {
     this.#input.copy(size, sink);
   }
 
-  #entry(header: RawHeader, records: PaxRecords, offset: number): Entry {
+  /**
+   * The current entry's content in one piece, valid until the next call, instead of {@link content}; null when it is large.
+   * @throws {GuestError} bad-archive
+   */
+  smallContent(): Uint8Array | null {
+    const size = this.#left;
+    if (size > SMALL) return null;
+    this.#left = 0;
+    const at = this.#input.reserve(size);
+    if (at < 0) throw badArchive('unexpected end', this.#input.offset);
+    return this.#input.buffer.subarray(at, at + size);
+  }
+
+  #records(header: RawHeader, offset: number, attributes?: Attribute[]): PaxRecords {
+    return decodePax(this.#native, this.#extension(header, offset), offset + BLOCK, attributes);
+  }
+
+  #entry(header: RawHeader, records: PaxRecords, attributes: readonly Attribute[], offset: number): Entry {
     const name = records.get('path') ?? header.name;
     // The oldest format has no type for directories, only the slash.
     const type = header.flag === TypeFlag.file && name.endsWith('/') ? 'directory' : TYPES[header.flag];
@@ -108,6 +136,7 @@ export class TarInput {
       linkName: records.get('linkpath') ?? header.linkName,
       major: wholeNumber(header.major, MAX_DEVICE, 'device number', offset),
       minor: wholeNumber(header.minor, MAX_DEVICE, 'device number', offset),
+      attributes,
     };
     this.#left = entry.size;
     this.#padding = paddedSize(entry.size) - entry.size;
@@ -124,19 +153,16 @@ export class TarInput {
     if (size < 0 || size > MAX_EXTENSION) {
       throw badArchive(`extended header of ${size} bytes, at most ${MAX_EXTENSION},`, offset);
     }
-    const bytes = this.#input.exactly(paddedSize(size));
-    if (!bytes) {
-      if (size === 0) return new Uint8Array(0);
-      throw badArchive('unexpected end', this.#input.offset);
-    }
-    return bytes.subarray(0, size);
+    const at = this.#input.reserve(paddedSize(size));
+    if (at < 0) throw badArchive('unexpected end', this.#input.offset);
+    return this.#input.buffer.slice(at, at + size);
   }
 
   /** The content of a GNU long name: text with a NUL at its end. */
   #longText(header: RawHeader, offset: number): string {
     const bytes = this.#extension(header, offset);
     const end = bytes.indexOf(0);
-    return decodeText(end < 0 ? bytes : bytes.subarray(0, end), offset + BLOCK);
+    return this.#native.decodeName(end < 0 ? bytes : bytes.subarray(0, end));
   }
 }
 

@@ -235,6 +235,8 @@ export interface FilesReply {
   /** Bytes of the stream, and entries of a tar. */
   bytes: number;
   entries: number;
+  /** Of a tar: extended attributes that do not go along, or that the file system does not take (protocol.md). */
+  leftOut?: number;
 }
 
 /**

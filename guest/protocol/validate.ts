@@ -207,7 +207,7 @@ export const requests: { [Op in Operation]: Check<RequestOf<Op>> } = {
 
 const nothing = object<Record<string, never>>({});
 const cpu = object<{ user: number; system: number }>({ user: milliseconds, system: milliseconds });
-const files = object<FilesReply>({ bytes: size, entries: size });
+const files = object<FilesReply>({ bytes: size, entries: size, leftOut: optional(size) });
 
 /** One validator an operation for the `ok` of its reply: the host's table. */
 export const replies: { [Op in Operation]: Check<ReplyOf[Op]> } = {

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "name.h"
 #include "value.h"
 
 namespace yavm {
@@ -70,6 +71,7 @@ std::string Args::TextOf(napi_value value, const char* name, size_t longest) {
   text.resize(length);
   napi_get_value_string_utf8(env_, value, &text[0], length + 1, &length);
   text.resize(length);
+  if (MayBeEscaped(text)) NameBytes(env_, value, &text);
   if (memchr(text.data(), 0, text.size())) {
     Reject(name, "a string without a NUL character");
     text.clear();

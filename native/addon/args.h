@@ -51,6 +51,7 @@ class Args {
   int64_t IntegerOf(napi_value value, const char* name, int64_t least, int64_t most);
   bool FlagOf(napi_value value, const char* name);
   // Never with a NUL inside: the kernel would see another string than the caller.
+  // Bytes, so that it can name any file: see name.h.
   std::string TextOf(napi_value value, const char* name, size_t longest = kMaxText);
   napi_value CallbackOf(napi_value value, const char* name);
   // The elements of an array with at most `most` of them.

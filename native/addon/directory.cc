@@ -9,6 +9,7 @@
 #include "args.h"
 #include "error.h"
 #include "exports.h"
+#include "name.h"
 #include "sys.h"
 #include "value.h"
 
@@ -60,7 +61,7 @@ Napi::Value ReadDirectory(const Napi::CallbackInfo& info) {
       napi_handle_scope scope = nullptr;
       napi_open_handle_scope(args.Env(), &scope);
       napi_value entry = MakeObject(args.Env());
-      SetText(args.Env(), entry, "name", name);
+      SetValue(args.Env(), entry, "name", MakeName(args.Env(), name, strlen(name)));
       SetNumber(args.Env(), entry, "type", head.type == DT_UNKNOWN ? LookUpType(fd, name) : head.type);
       SetElement(args.Env(), list, count++, entry);
       napi_close_handle_scope(args.Env(), scope);

@@ -80,6 +80,25 @@ Napi::Value UtimesAt(const Napi::CallbackInfo& info);
 Napi::Value Unlink(const Napi::CallbackInfo& info);
 Napi::Value Rmdir(const Napi::CallbackInfo& info);
 
+// name.cc
+Napi::Value DecodeName(const Napi::CallbackInfo& info);
+Napi::Value EncodeName(const Napi::CallbackInfo& info);
+
+// tar_header.cc
+Napi::Value TarHeader(const Napi::CallbackInfo& info);
+
+// bulk.cc
+Napi::Value PageOffset(const Napi::CallbackInfo& info);
+Napi::Value WriteSparse(const Napi::CallbackInfo& info);
+Napi::Value Truncate(const Napi::CallbackInfo& info);
+Napi::Value Splice(const Napi::CallbackInfo& info);
+Napi::Value PutFile(const Napi::CallbackInfo& info);
+
+// xattr.cc
+Napi::Value ListXattrs(const Napi::CallbackInfo& info);
+Napi::Value GetXattr(const Napi::CallbackInfo& info);
+Napi::Value SetXattr(const Napi::CallbackInfo& info);
+
 // directory.cc
 Napi::Value ReadDirectory(const Napi::CallbackInfo& info);
 

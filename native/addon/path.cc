@@ -10,6 +10,7 @@
 #include "error.h"
 #include "exports.h"
 #include "file_stat.h"
+#include "name.h"
 #include "open_beneath.h"
 #include "sys.h"
 #include "value.h"
@@ -36,10 +37,17 @@ Napi::Value ReadLinkOf(Args& args, int dir, const std::string& path) {
   char target[4096];
   const ssize_t length = readlinkat(dir, path.c_str(), target, sizeof target);
   if (length < 0) return Fail(args.Env(), errno, "readlink", path);
-  return Napi::Value(args.Env(), MakeText(args.Env(), target, static_cast<size_t>(length)));
+  return Napi::Value(args.Env(), MakeName(args.Env(), target, static_cast<size_t>(length)));
 }
 
 }  // namespace
+
+bool TimeOf(double seconds, struct timespec* time) {
+  if (fabs(seconds) > static_cast<double>(kMaxSafeInteger)) return false;
+  time->tv_sec = static_cast<time_t>(floor(seconds));
+  time->tv_nsec = static_cast<long>((seconds - floor(seconds)) * 1e9);
+  return true;
+}
 
 Napi::Value Open(const Napi::CallbackInfo& info) {
   Args args(info, "open");
@@ -215,10 +223,8 @@ Napi::Value UtimesAt(const Napi::CallbackInfo& info) {
   const std::string name = args.Text(1, "name");
   const double seconds = args.Number(2, "seconds");
   if (!args.Ok()) return Nothing();
-  if (fabs(seconds) > static_cast<double>(kMaxSafeInteger)) return Fail(args.Env(), EINVAL, "utimensat", name);
   struct timespec time;
-  time.tv_sec = static_cast<time_t>(floor(seconds));
-  time.tv_nsec = static_cast<long>((seconds - floor(seconds)) * 1e9);
+  if (!TimeOf(seconds, &time)) return Fail(args.Env(), EINVAL, "utimensat", name);
   const struct timespec times[2] = {time, time};
   return Done(args, utimensat(dir, name.c_str(), times, AT_SYMLINK_NOFOLLOW), "utimensat", name);
 }

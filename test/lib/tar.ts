@@ -3,7 +3,10 @@ import { execFileSync } from 'node:child_process';
 import { ByteInput } from '../../guest/files/byte-input.ts';
 import { type Entry, encodeEntry, paddedSize } from '../../guest/files/tar-header.ts';
 import { TarInput } from '../../guest/files/tar-input.ts';
+import { loadNative } from '../../native/load.ts';
 import { fakeNative } from './fake-native.ts';
+
+const addon = loadNative();
 
 /** An entry with its content, all but the name optional. */
 export interface Item extends Partial<Entry> {
@@ -23,6 +26,7 @@ export function entryOf({ content, ...item }: Item): Entry {
     linkName: '',
     major: 0,
     minor: 0,
+    attributes: [],
     ...item,
   };
 }
@@ -32,7 +36,7 @@ export function makeTar(items: Item[], end = true): Uint8Array {
   const parts = items.flatMap((item) => {
     const content = new Uint8Array(paddedSize(item.content?.byteLength ?? 0));
     content.set(item.content ?? []);
-    return [encodeEntry(entryOf(item)), content];
+    return [encodeEntry(addon, entryOf(item)), content];
   });
   return new Uint8Array(Buffer.concat([...parts, new Uint8Array(end ? 1024 : 0)]));
 }
@@ -43,6 +47,7 @@ export function inputOf(bytes: Uint8Array, piece = Number.POSITIVE_INFINITY): By
   const { native } = fakeNative(
     {},
     {
+      pageOffset: () => 0,
       read: (_fd, buffer) => {
         const part = bytes.subarray(at, at + Math.min(piece, buffer.byteLength));
         buffer.set(part);
@@ -56,7 +61,7 @@ export function inputOf(bytes: Uint8Array, piece = Number.POSITIVE_INFINITY): By
 
 /** All entries of an archive with their content. @throws GuestError */
 export function readTar(bytes: Uint8Array, piece?: number): (Entry & { content: Uint8Array })[] {
-  const archive = new TarInput(inputOf(bytes, piece));
+  const archive = new TarInput(addon, inputOf(bytes, piece));
   const entries: (Entry & { content: Uint8Array })[] = [];
   for (let entry = archive.next(); entry; entry = archive.next()) {
     const pieces: Uint8Array[] = [];
