@@ -12,7 +12,7 @@ type Environment = Readonly<Record<string, string | undefined>>;
 /** What touches the world. */
 export interface Effects {
   startVm(spec: VmSpec, options: StartOptions): Promise<Vm>;
-  fetchImage: typeof import('../transfer/image.ts')['fetchImage'];
+  leaseImage: typeof import('../transfer/image.ts')['leaseImage'];
   verifyImage: typeof import('../image/verify.ts')['verifyImage'];
   /** Why KVM does not work here; null when it does. */
   kvmObstacle(assets: BootAssets, signal: AbortSignal): Promise<string | null>;
@@ -51,8 +51,8 @@ export function defaultEffects({ env, logger }: { env: Environment; logger: Logg
         throw new YavmError('YAVM_E_NO_KVM', 'this provider cannot run VMs', { cause: error });
       }
     },
-    async fetchImage(options) {
-      return (await import('../transfer/image.ts')).fetchImage(options);
+    async leaseImage(options) {
+      return (await import('../transfer/image.ts')).leaseImage(options);
     },
     async verifyImage(path, options) {
       return (await import('../image/verify.ts')).verifyImage(path, options);

@@ -18,6 +18,7 @@ import type { Staging } from '../transfer/staging.ts';
 import { readProcessUsage } from '../usage/process.ts';
 import { type Deployment, planEntrypoint, planRun, planVm } from './deployment.ts';
 import { LOCAL_TOKEN, type LocalExchange, type LocalStartLine } from './local.ts';
+import { fetchTaskImage, type TaskImage } from './task-image.ts';
 import type {
   ActivityRuntime,
   CommandOf,
@@ -26,7 +27,7 @@ import type {
   RunEnd,
   RuntimeUsage,
 } from './types.ts';
-import { defaultEffects, type Effects, readCompressors } from './vm-effects.ts';
+import { defaultEffects, type Effects } from './vm-effects.ts';
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -70,6 +71,7 @@ export class VmRuntime implements ActivityRuntime {
   readonly #effects: Effects;
   #deployment: Deployment | null = null;
   #vm: Vm | null = null;
+  #image: TaskImage | null = null;
   /** Whether the deployment's start was tried. */
   #started = false;
   /** Files that came before the start. */
@@ -97,7 +99,7 @@ export class VmRuntime implements ActivityRuntime {
     progress: (report: ProgressReport) => void,
     signal: AbortSignal,
   ): Promise<void> {
-    const { taskPackage, cacheFolder, logger, hide, local } = this.#options;
+    const { taskPackage, logger, hide, local } = this.#options;
     this.#started = false;
     if (local) {
       // `run` has checked its images itself.
@@ -110,27 +112,30 @@ export class VmRuntime implements ActivityRuntime {
       throw new YavmError('YAVM_E_UNSUPPORTED', 'this provider offers no VPN: deploy without "net"');
     }
     await this.#checkAccelerator(until);
-    let deployment: Deployment = { image: null, config: null, command };
-    if (taskPackage !== undefined) {
-      const image = await this.#effects.fetchImage({
-        taskPackage,
-        cacheFolder,
-        progress,
-        progressOptions: command.progress,
-        signal: until,
-        logger,
-        allowFile: this.#options.allowFiles,
-      });
-      const compressors = await readCompressors(this.#assets.manifest);
-      const { config } = await this.#effects.verifyImage(image, { compressors });
-      hide((config?.env ?? []).map((entry) => entry.slice(entry.indexOf('=') + 1)));
-      deployment = { image, config, command };
+    const image = taskPackage === undefined ? null : await this.#fetchImage(taskPackage, progress, until);
+    try {
+      const deployment: Deployment = { image: image?.path ?? null, config: image?.config ?? null, command };
+      // What cannot be built is said now, not after a boot.
+      this.#plan(deployment);
+      until.throwIfAborted();
+      await this.#image?.release();
+      this.#image = image;
+      this.#deployment = deployment;
+    } catch (error) {
+      await image?.release();
+      throw error;
     }
-    // What cannot be built is said now, not after a boot.
-    this.#plan(deployment);
-    until.throwIfAborted();
-    this.#deployment = deployment;
-    logger.info({ image: deployment.image }, 'deployed');
+    logger.info({ image: image?.path }, 'deployed');
+  }
+
+  #fetchImage(
+    taskPackage: string,
+    progress: (report: ProgressReport) => void,
+    signal: AbortSignal,
+  ): Promise<TaskImage> {
+    const { cacheFolder, bus, env, logger, allowFiles: allowFile, hide } = this.#options;
+    const options = { taskPackage, cacheFolder, bus, env, logger, signal, progress, allowFile };
+    return fetchTaskImage(this.#effects, options, { manifest: this.#assets.manifest, hide });
   }
 
   async start(command: CommandOf<'start'>, output: OutputSinks, signal: AbortSignal): Promise<void> {
@@ -233,14 +238,14 @@ export class VmRuntime implements ActivityRuntime {
     this.#life.abort(new YavmError('YAVM_E_VM_STOPPED', 'the activity was stopped'));
     this.#life = new AbortController();
     this.#deployment = null;
-    const vm = this.#vm;
-    const attach = this.#attach;
-    const staging = this.#staging;
-    this.#staging = null;
-    this.#vm = null;
-    this.#attach = null;
+    const [vm, attach, staging, image] = [this.#vm, this.#attach, this.#staging, this.#image];
+    this.#vm = this.#attach = this.#staging = this.#image = null;
     await Promise.all([attach?.close(), staging?.clear()]);
-    if (vm === null) return;
+    if (vm !== null) await this.#stopVm(vm, milliseconds);
+    await image?.release();
+  }
+
+  async #stopVm(vm: Vm, milliseconds: number): Promise<void> {
     // The last look at its memory.
     this.usage();
     if (milliseconds > 0) {

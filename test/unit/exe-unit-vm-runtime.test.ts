@@ -169,6 +169,8 @@ interface Scene {
   vms: FakeVm[];
   hidden: string[];
   attached: number;
+  /** Images that are held in the cache. */
+  leases: number;
 }
 
 function scene(t: Owner, effects: Partial<Effects> = {}, options: Partial<VmRuntimeOptions> = {}): Scene {
@@ -177,7 +179,7 @@ function scene(t: Owner, effects: Partial<Effects> = {}, options: Partial<VmRunt
   writeFileSync(join(assets, 'manifest.json'), JSON.stringify({ kernel: { squashfs: ['gzip'] } }));
   const vms: FakeVm[] = [];
   const hidden: string[] = [];
-  const seen = { attached: 0 };
+  const seen = { attached: 0, leases: 0 };
   const runtime = new VmRuntime({
     taskPackage: 'hash:sha3:ab:http://h/x.gvmi',
     limits: LIMITS,
@@ -193,7 +195,10 @@ function scene(t: Owner, effects: Partial<Effects> = {}, options: Partial<VmRunt
     hide: (values) => void hidden.push(...values),
     ...options,
     effects: {
-      fetchImage: async () => '/cache/x.gvmi',
+      leaseImage: async () => {
+        seen.leases++;
+        return { path: '/cache/x.gvmi', release: async () => void seen.leases-- };
+      },
       verifyImage: async (_path, given) => {
         if (given?.compressors?.join() !== 'gzip') throw new Error('not the kernel’s compressors');
         return { config: CONFIG } as unknown as ImageInfo;
@@ -218,6 +223,9 @@ function scene(t: Owner, effects: Partial<Effects> = {}, options: Partial<VmRunt
     hidden,
     get attached() {
       return seen.attached;
+    },
+    get leases() {
+      return seen.leases;
     },
   };
 }
@@ -283,12 +291,14 @@ t.test('deploy, start, stop: the VM is counted from its first moment, and stays 
   await runtime.deploy(deploy(), () => {}, NEVER);
   await runtime.start(START, NO_OUTPUT, NEVER);
   t.equal(all.attached, 1);
+  t.equal(all.leases, 1, 'the image cannot be evicted while it is used');
   const running = runtime.usage();
   t.ok(running.cpuSeconds > 0 && running.memory > 0 && running.memoryPeak >= running.memory);
   t.equal(running.storage, 4096);
   await runtime.stop(2000);
   t.same(vms[0]?.calls, ['stop 800', 'kill']);
   t.equal(all.attached, 0);
+  t.equal(all.leases, 0);
   const after = runtime.usage();
   t.equal(after.cpuSeconds, Math.max(5, running.cpuSeconds), 'what the kernel billed at the end');
   t.match(after, { memory: 0, storage: 0 });
@@ -316,7 +326,7 @@ t.test('a VM that does not stop is killed within the time', async (t) => {
 t.test('a stop gives up the download and the boot that are under way', async (t) => {
   const hang = (signal: AbortSignal | undefined) =>
     new Promise<never>((_, reject) => signal?.addEventListener('abort', () => reject(signal.reason)));
-  const downloading = scene(t, { fetchImage: ({ signal }) => hang(signal) });
+  const downloading = scene(t, { leaseImage: ({ signal }) => hang(signal) });
   const deployed = downloading.runtime.deploy(deploy(), () => {}, NEVER);
   deployed.catch(() => {});
   await new Promise((resolve) => setImmediate(resolve));
