@@ -4,6 +4,7 @@
  */
 import { sleep } from '../lib/deadline.ts';
 import { Fetching } from './fetching.ts';
+import type { ConnectionSettings } from './http-connection.ts';
 import { HttpError } from './http-error.ts';
 import type { HttpTimeouts } from './http-request.ts';
 import type { Beginning, Identity } from './identity.ts';
@@ -19,26 +20,31 @@ export interface Sink {
   advance(end: number): void;
 }
 
-export interface DownloadOptions {
+/** How many connections there are, and what each does. */
+export interface Lines {
+  /** Connections at most. */
+  connections: number;
+  /** Bytes that a connection is given at a time at least. A file of less than two of these takes one connection. */
+  segment: number;
+}
+
+export interface DownloadOptions extends ConnectionSettings {
   signal: AbortSignal;
   timeouts?: Partial<HttpTimeouts>;
-  ca?: string;
   /** Most bytes taken. */
   maxSize: number;
   /** What the sink has already. */
   beginning?: Beginning | null;
   /** Everything from one answer: no attempt is continued, no second connection helps; default false. */
   onePiece?: boolean;
-  /** Connections at most; default 4. */
-  connections?: number;
-  /** Bytes that a connection is given at a time; default 32 MiB. */
-  segment?: number;
+  /** Default: fetching.ts; for tests and the bench. */
+  lines?: Lines;
   /** Called when the size is known, before the first byte of an attempt, with the bytes that will come; may throw. */
   onSize?: (missing: number | null) => void | Promise<void>;
   /** Called after each write. */
   onProgress?: (done: number, total: number | null) => void;
   /** Called before a wait of `seconds`. */
-  onRetry?: (seconds: number, error: HttpError) => void;
+  onRetry?: (seconds: number, error: Error) => void;
   sleep?: typeof sleep;
 }
 

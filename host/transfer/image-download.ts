@@ -5,7 +5,8 @@ import { YavmError } from '../lib/errors.ts';
 import type { Logger } from '../lib/logger.ts';
 import { formatSize } from '../lib/size.ts';
 import type { CacheEntry } from './cache.ts';
-import { type Downloaded, type DownloadOptions, download } from './http.ts';
+import { type Downloaded, type DownloadOptions, download, type Lines } from './http.ts';
+import type { ConnectionSettings } from './http-connection.ts';
 import type { HttpTimeouts } from './http-request.ts';
 import type { Beginning } from './identity.ts';
 import { hashError } from './image-errors.ts';
@@ -16,7 +17,7 @@ import type { TransferProgress } from './progress.ts';
 import { isPassing, withRetries } from './retry.ts';
 import type { TransferSource } from './types.ts';
 
-export interface ImageDownload {
+export interface ImageDownload extends ConnectionSettings {
   entry: CacheEntry;
   url: URL;
   digest: Digest;
@@ -28,7 +29,7 @@ export interface ImageDownload {
   /** Bytes. */
   maxSize: number;
   timeouts?: Partial<HttpTimeouts>;
-  ca?: string;
+  lines?: Lines;
   sleep?: typeof sleep;
 }
 

@@ -7,6 +7,8 @@ import { YavmError } from '../lib/errors.ts';
 import { type Logger, silentLogger } from '../lib/logger.ts';
 import { CacheEntry } from './cache.ts';
 import { type GftpBus, gftpSource } from './gftp.ts';
+import type { Lines } from './http.ts';
+import type { ConnectionSettings } from './http-connection.ts';
 import type { HttpTimeouts } from './http-request.ts';
 import { downloadImage, type ImageDownload } from './image-download.ts';
 import { downloadError } from './image-errors.ts';
@@ -18,7 +20,7 @@ import type { ProgressOptions, ProgressReport, TransferSource } from './types.ts
 
 export type { ImageLease } from './lease.ts';
 
-export interface FetchOptions {
+export interface FetchOptions extends ConnectionSettings {
   /** `hash:sha3:<hex>:<url>`, as agreements and manifests have it. */
   taskPackage: string;
   /** The provider's folder of images (`-c`); made when it is not there. */
@@ -37,8 +39,8 @@ export interface FetchOptions {
   /** Most bytes of an image; default 64 GiB. */
   maxSize?: number;
   timeouts?: Partial<HttpTimeouts>;
-  /** Certificates to trust instead of Node's, PEM; for tests. */
-  ca?: string;
+  /** Connections to the server; for tests and the bench. */
+  lines?: Lines;
   /** Milliseconds that another process which downloads this image may stay where it is (lock.ts). */
   patience?: number;
   native?: Native;

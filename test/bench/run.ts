@@ -17,11 +17,12 @@ import { exeUnitStart } from './exe-unit-start.ts';
 import { type BenchResult, table } from './figure.ts';
 import { hostMemory } from './host-memory.ts';
 import { latency } from './latency.ts';
+import { line } from './line.ts';
 import { sizes } from './sizes.ts';
 import { throughput } from './throughput.ts';
 
 const BENCHES: Bench[] = [
-  ...[sizes, boot, latency, throughput, hostMemory, download, container],
+  ...[sizes, boot, latency, throughput, hostMemory, download, line, container],
   ...[exeUnitStart, exeUnitExec, exeUnitSpool, exeUnitOutput],
 ];
 

@@ -95,13 +95,13 @@ export function serve(
   options: ServeOptions = {},
 ): void {
   const { etag, lastModified, ranges = false, length } = options;
-  const offset = ranges ? rangeStart(request, etag ?? lastModified) : 0;
-  const body = content.subarray(offset);
+  const range = ranges ? rangeOf(request, etag ?? lastModified, content.length) : null;
+  const body = range ? content.subarray(range.from, range.until) : content;
   if (etag) response.setHeader('etag', etag);
   if (lastModified) response.setHeader('last-modified', lastModified);
-  if (offset > 0) {
+  if (range) {
     response.statusCode = 206;
-    response.setHeader('content-range', `bytes ${offset}-${content.length - 1}/${content.length}`);
+    response.setHeader('content-range', `bytes ${range.from}-${range.until - 1}/${content.length}`);
   }
   // Without a length Node sends chunks, once the headers are out.
   if (length === null) response.flushHeaders();
@@ -117,9 +117,14 @@ export function serve(
   });
 }
 
-function rangeStart(request: IncomingMessage, validator: string | undefined): number {
-  const [, start] = /^bytes=(\d+)-$/.exec(request.headers.range ?? '') ?? [];
-  return start !== undefined && request.headers['if-range'] === validator ? Number(start) : 0;
+function rangeOf(
+  request: IncomingMessage,
+  validator: string | undefined,
+  total: number,
+): { from: number; until: number } | null {
+  const [, from, last] = /^bytes=(\d+)-(\d*)$/.exec(request.headers.range ?? '') ?? [];
+  if (from === undefined || request.headers['if-range'] !== validator) return null;
+  return { from: Number(from), until: last ? Number(last) + 1 : total };
 }
 
 /** `hash:sha3:<hex>:<url>` of what `content` is. */
