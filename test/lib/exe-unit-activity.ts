@@ -40,9 +40,11 @@ async function serveImage(t: Test): Promise<{ taskPackage: string; fetched(): nu
   };
 }
 
+/** `storageGib`: of the agreement. */
 export async function setUp(
   t: Test,
   env: Record<string, string> = { YA_VM_ACCEL: process.env.YAVM_TEST_ACCEL ?? 'tcg' },
+  { storageGib = 0.25 }: { storageGib?: number } = {},
 ) {
   const environment = privateEnvironment(t);
   const folder = environment.XDG_RUNTIME_DIR as string;
@@ -78,7 +80,7 @@ export async function setUp(
           requestorId: `0x${'1'.repeat(40)}`,
           providerId: `0x${'2'.repeat(40)}`,
           usageVector: VECTOR,
-          limits: { memoryGib: 0.25, storageGib: 0.25, cores: 1, threads: 1 },
+          limits: { memoryGib: 0.25, storageGib, cores: 1, threads: 1 },
           taskPackage,
         },
       });
@@ -104,7 +106,7 @@ export function logOf({ workFolder, activity }: RunningActivity): string {
   return readFileSync(join(workFolder, 'logs', `exe-unit_${activity}.log`), 'utf8');
 }
 
-export async function begin(t: Test, env?: Record<string, string>) {
-  const parts = await setUp(t, env);
+export async function begin(t: Test, env?: Record<string, string>, options?: { storageGib?: number }) {
+  const parts = await setUp(t, env, options);
   return { ...parts, ...(await parts.begin()) };
 }
