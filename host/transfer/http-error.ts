@@ -34,22 +34,24 @@ export function connectionError(cause: unknown, shown: string): YavmError {
   if (cause instanceof YavmError) return cause;
   const { code = '', message = String(cause), reason } = cause as NodeJS.ErrnoException & { reason?: string };
   if (CERTIFICATE_CODES.test(code)) {
-    return new HttpError(`${shown}: the server's certificate is not accepted: ${message}`, {
-      cause,
+    // Not kept as a cause: Node adds what to do with the `node` of the command line.
+    const [problem] = message.split('; if the root CA');
+    return new HttpError(`${shown}: the server's certificate is not accepted: ${problem}`, {
       hint: 'Accepted are certificates of the authorities that this host (SSL_CERT_FILE, SSL_CERT_DIR) and Node know.',
     });
   }
   if (/^ERR_SSL_|^EPROTO$/.test(code)) {
     // OpenSSL's own text names threads, functions and lines.
     const detail = reason ?? code.replace('ERR_SSL_', '').replaceAll('_', ' ').toLowerCase();
-    return new HttpError(`${shown}: TLS fails: ${detail}`, { cause });
+    return new HttpError(`${shown}: TLS fails: ${detail}`);
   }
   if (code.startsWith('HPE_'))
     return new HttpError(`${shown}: the answer is not HTTP: ${message}`, { cause });
-  // What Node says of a body whose connection is gone.
-  const text = message === 'aborted' ? 'the connection ended before the body did' : message;
+  if (message === 'aborted') {
+    return new HttpError(`${shown}: the connection ended before the body did`, { retry: true });
+  }
   // With several addresses the error is an aggregate, whose own message is empty.
-  return new HttpError(`${shown}: ${text || code}`, { cause, retry: PASSING.has(code) });
+  return new HttpError(`${shown}: ${message || code}`, { cause, retry: PASSING.has(code) });
 }
 
 /** Statuses that a later request may not meet: besides 5xx, the two that say "later". */

@@ -54,15 +54,14 @@ function firstLine(page: string, type: string): string {
 
 /** Servers like to repeat what they were asked, with what the URL keeps to itself. */
 function withoutSecrets(text: string, url: URL): string {
-  const secrets = [url.search.slice(1), url.username, url.password, basic(url)?.slice(6) ?? ''];
-  secrets.push(...url.searchParams.values());
-  let clean = text;
-  for (const secret of secrets) {
-    for (const form of [secret, decoded(secret)]) {
-      if (form.length >= MIN_SECRET) clean = clean.replaceAll(form, '…');
-    }
-  }
-  return clean;
+  const query = url.search.slice(1);
+  const values = query.split('&').map((pair) => pair.slice(pair.indexOf('=') + 1));
+  const secrets = [query, url.username, url.password, basic(url)?.slice('Basic '.length) ?? '', ...values];
+  const forms = secrets.flatMap((secret) => [secret, decoded(secret)]);
+  return forms
+    .filter((form) => form.length >= MIN_SECRET)
+    .sort((one, other) => other.length - one.length)
+    .reduce((clean, form) => clean.replaceAll(form, '…'), text);
 }
 
 function decoded(text: string): string {

@@ -110,15 +110,18 @@ function answerOf(
   signal: AbortSignal,
 ): Promise<IncomingMessage> {
   return new Promise((resolve, reject) => {
+    let body: IncomingMessage | undefined;
     request.once('response', (response) => {
       timer.end();
+      body = response;
       // Kept for the reader, who may still be busy with the headers.
       response.on('error', () => {});
       resolve(response);
     });
-    // Stays after the response: an error of the connection then reaches the body's reader by the body.
+    // Stays after the response: the body's reader learns why, not only that the connection is gone.
     request.on('error', (error) => {
       timer.end();
+      if (body) endBody(body, error, shown);
       reject(signal.aborted ? signal.reason : connectionError(error, shown));
     });
     request.once('upgrade', (_, socket) => {
@@ -131,6 +134,15 @@ function answerOf(
       reject(connectionError(Object.assign(new Error('connection closed'), { code: 'ECONNRESET' }), shown));
     });
   });
+}
+
+/** What goes wrong with a connection whose answer is being read. */
+function endBody(body: IncomingMessage, error: NodeJS.ErrnoException, shown: string): void {
+  if (!body.complete) body.destroy(error);
+  // All that was announced is there. Then only bytes behind it matter, which are no second answer.
+  else if (error.code?.startsWith('HPE_')) {
+    body.destroy(new HttpError(`${shown}: more bytes come than were announced`));
+  }
 }
 
 /** The deadline of the phase that a request is in. */
