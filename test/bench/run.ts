@@ -15,6 +15,7 @@ import { exeUnitOutput } from './exe-unit-output.ts';
 import { exeUnitSpool } from './exe-unit-spool.ts';
 import { exeUnitStart } from './exe-unit-start.ts';
 import { type BenchResult, table } from './figure.ts';
+import { hash } from './hash.ts';
 import { hostMemory } from './host-memory.ts';
 import { latency } from './latency.ts';
 import { line } from './line.ts';
@@ -22,7 +23,7 @@ import { sizes } from './sizes.ts';
 import { throughput } from './throughput.ts';
 
 const BENCHES: Bench[] = [
-  ...[sizes, boot, latency, throughput, hostMemory, download, line, container],
+  ...[sizes, boot, latency, throughput, hostMemory, hash, download, line, container],
   ...[exeUnitStart, exeUnitExec, exeUnitSpool, exeUnitOutput],
 ];
 
