@@ -131,7 +131,7 @@ async function sendBody(sender: Sender, { size, bytes }: Opened, shown: string):
     sent += piece.byteLength;
     if (size !== null && sent > size) throw new HttpError(`${shown}: more than ${size} bytes are to be sent`);
     const held = sent === size && piece.byteLength > 0 ? 1 : 0;
-    if (held > 0) last = piece.slice(-held);
+    if (held > 0) last = Uint8Array.from(piece.subarray(-held));
     if (!(await sender.write(piece.subarray(0, piece.byteLength - held)))) return false;
   }
   if (size !== null && sent < size) {
