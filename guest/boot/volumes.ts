@@ -6,7 +6,7 @@ import { O_CLOEXEC, O_DIRECTORY, O_RDONLY } from '../lib/constants.ts';
 import type { MountSpec } from '../protocol/messages.ts';
 import { type Disks, findDisks } from './disks.ts';
 import { MODULE_SETS } from './module-sets.ts';
-import { MS_BIND, MS_NODEV, MS_RDONLY } from './mount-flags.ts';
+import { MS_BIND, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY } from './mount-flags.ts';
 import { mountOn } from './mounts.ts';
 import { type BootContext, copyAttributes, ext4Options, makePlace, mountAs, type TaskRoot } from './root.ts';
 
@@ -31,16 +31,13 @@ interface Scene {
 
 const MOUNTERS: { [K in Kind]: (scene: Scene, spec: SpecOf<K>) => void } = {
   disk: mountDisk,
-  ram: ({ context, root }, { path, size, mode = RAM_MODE }) =>
+  ram: ({ context, root }, { path, size, mode = RAM_MODE, noExec, noSuid }) => {
+    const flags = MS_NODEV | (noExec ? MS_NOEXEC : 0) | (noSuid ? MS_NOSUID : 0);
+    const data = `size=${Math.floor(size)},mode=${mode.toString(8)}`;
     mountOn(context.native, root.fd, path, (target) =>
-      context.native.mount(
-        'ram',
-        target,
-        'tmpfs',
-        MS_NODEV,
-        `size=${Math.floor(size)},mode=${mode.toString(8)}`,
-      ),
-    ),
+      context.native.mount('ram', target, 'tmpfs', flags, data),
+    );
+  },
   directory: makeVolumeDirectory,
   virtiofs: ({ context, root }, { tag, path, readOnly }) => {
     context.modules.loadFor('virtiofs');

@@ -53,7 +53,7 @@ export type MountSpec =
       options?: string;
       errors?: DiskErrors;
     }
-  | { kind: 'ram'; size: number; path: string; mode?: number }
+  | { kind: 'ram'; size: number; path: string; mode?: number; noExec?: boolean; noSuid?: boolean }
   /** A directory of the instance's own disk: persistent over the VM's life, counted in its quota. */
   | { kind: 'directory'; path: string; mode?: number }
   | { kind: 'virtiofs'; tag: string; path: string; readOnly?: boolean }

@@ -5,8 +5,10 @@ import { serveAttach } from '../attach/server.ts';
 import type { Logger } from '../lib/logger.ts';
 import type { Phase, VmSpec } from '../runtime/types.ts';
 import { type Context, styleOf, writeAll } from './context.ts';
+import type { OpenedImages } from './images.ts';
 import { Phases } from './phases.ts';
 import type { VmOptions } from './vm-options.ts';
+import { withImageVolumes } from './volumes.ts';
 
 /** What the command line needs of a VM. */
 export interface StartedVm extends CommandHost {
@@ -93,13 +95,15 @@ export function phasesFor(context: Context, options: Pick<VmOptions, 'progress'>
   });
 }
 
-/** What a VM is made of, from the options. */
-export function vmSpecOf(options: VmOptions, layers: string[], title: string): VmSpec {
+/** What a VM is made of, from the options and the images. */
+export function vmSpecOf(options: VmOptions, { layers, volumes }: OpenedImages, title: string): VmSpec {
   return {
     assets: options.assets,
     layers,
     root: options.root,
     rootDisk: options.rootDisk,
+    mounts: withImageVolumes(volumes, options.volumes),
+    shares: options.volumes.shares,
     memoryMiB: options.memoryMiB,
     cpus: options.cpus,
     hostname: options.hostname,

@@ -12,6 +12,8 @@ export interface OpenedImages {
   layers: string[];
   /** Of the topmost image, which owns the configuration; empty for a plain squashfs. */
   defaults: ImageDefaults;
+  /** Paths of its volumes. */
+  volumes: string[];
 }
 
 /** @throws {YavmError} YAVM_E_ASSETS when the kernel is not there; YAVM_E_IMAGE_… with what is wrong with an image. */
@@ -23,6 +25,7 @@ export async function openImages(paths: readonly string[], assets: BootAssets): 
   return {
     layers: paths.map((path) => resolve(path)),
     defaults: config ?? { env: [], entrypoint: [], cmd: [] },
+    volumes: config?.volumes ?? [],
   };
 }
 

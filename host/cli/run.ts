@@ -37,6 +37,7 @@ Examples:
   ya-vm run --image task.gvmi --env N=10 --memory 1G -- /golem/run.sh
   cat in.csv | ya-vm run -i --image task.gvmi -- ./job > out.csv
   ya-vm run -it -- sh
+  ya-vm run --volume ./data:/data:ro --volume ./out:/out --tmpfs /scratch:size=64M -- /golem/run.sh
   ya-vm run --timeout 30s --json -- ./job 2>&1 >/dev/null | tail -n 1 | jq .result.cpu`;
 
 export function define(command: Command, act: Act): void {
@@ -147,7 +148,7 @@ async function bootAndRun(
   report.command = command.argv;
   const phases = phasesFor(context, options);
   report.phases = phases.done;
-  const spec = vmSpecOf(options, images.layers, titleOf(options, command.argv));
+  const spec = vmSpecOf(options, images, titleOf(options, command.argv));
   let activity: StartedVm | null = null;
   const exitCode = await withVm({
     context,

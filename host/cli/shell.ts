@@ -86,7 +86,7 @@ async function inNewVm(
   const phases = phasesFor(context, options);
   return await withVm({
     context,
-    spec: vmSpecOf(options, images.layers, titleOf(options, ['shell'])),
+    spec: vmSpecOf(options, images, titleOf(options, ['shell'])),
     phases,
     signal: interrupts.signal,
     start,

@@ -5,7 +5,7 @@ import { type Command, Option } from 'commander';
 import { YavmError } from '../lib/errors.ts';
 import { assetsFolder } from '../lib/paths.ts';
 import { parseSize } from '../lib/size.ts';
-import type { AccelChoice, BootAssets, VmSpec } from '../runtime/types.ts';
+import type { AccelChoice, BootAssets, ShareSpec, VmSpec } from '../runtime/types.ts';
 import {
   collect,
   forOption,
@@ -22,6 +22,7 @@ import {
   type Rlimit,
   usageError,
 } from './options.ts';
+import { parseTmpfs, parseVolume, readVolumes, type Tmpfs, type Volumes } from './volumes.ts';
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -69,6 +70,16 @@ export function addVmOptions(command: Command): void {
     )
     .option('--root-disk <file>', 'keep the root disk in this file, and keep it')
     .option(
+      '-v, --volume <folder:path[:ro]>',
+      'a folder of this host at a path in the VM; may be repeated',
+      collect(forOption('--volume', parseVolume)),
+    )
+    .option(
+      '--tmpfs <path[:options]>',
+      'memory at a path in the VM, as /cache:size=64M,mode=1777; may be repeated',
+      collect(forOption('--tmpfs', parseTmpfs)),
+    )
+    .option(
       '--hostname <name>',
       'host name in the VM',
       forOption('--hostname', parseHostname),
@@ -105,13 +116,14 @@ export interface VmOptions {
   cpus: number;
   root: VmSpec['root'];
   rootDisk?: string;
+  volumes: Volumes;
   hostname: string;
   accel: AccelChoice;
   name?: string;
   progress: boolean;
 }
 
-/** Reads the options, and the files that they name. @throws {YavmError} YAVM_E_USAGE, YAVM_E_ENV_FILE */
+/** Reads the options, and the files that they name. @throws {YavmError} YAVM_E_USAGE, YAVM_E_ENV_FILE, YAVM_E_VOLUMES */
 export async function readVmOptions(
   options: Record<string, unknown>,
   environment: Environment,
@@ -128,6 +140,8 @@ export async function readVmOptions(
     storage?: number;
     ramRoot?: number;
     rootDisk?: string;
+    volume?: ShareSpec[];
+    tmpfs?: Tmpfs[];
     hostname: string;
     accel: AccelChoice;
     kernel?: string;
@@ -147,6 +161,7 @@ export async function readVmOptions(
     cpus: given.cpus,
     root: readRoot(given.storage, given.ramRoot, given.rootDisk),
     rootDisk: given.rootDisk,
+    volumes: readVolumes(given.volume ?? [], given.tmpfs ?? [], given.memory),
     hostname: given.hostname,
     accel: given.accel,
     name: given.name,

@@ -61,12 +61,7 @@ const disk = object<Extract<VmSpec['root'], { disk: number }>>({ disk: size, ...
 const root: Check<VmSpec['root']> = (value) =>
   typeof value === 'object' && value !== null && 'ram' in value ? ram(value) : disk(value);
 
-const mount = object<Deployment['mounts'][number]>({
-  kind: oneOf('ram'),
-  size,
-  path,
-  mode: optional(integer(0, 0o7777)),
-});
+const mount = object<Deployment['mounts'][number]>({ kind: oneOf('ram'), size, path });
 
 const deployment = object<Deployment>({
   form: integer(DEPLOYMENT_FORM, DEPLOYMENT_FORM),

@@ -3,7 +3,7 @@
  * on it, and a disk for each `storage` volume, whose size is taken off the agreement's storage first. Pure. Spec:
  * runtime-vm.md 3.2.
  */
-import type { DiskErrors, MountSpec } from '../../guest/protocol/messages.ts';
+import type { DiskErrors } from '../../guest/protocol/messages.ts';
 import { YavmError } from '../lib/errors.ts';
 import { formatSize } from '../lib/size.ts';
 import { MAX_DISK, MIN_DISK } from './disk-size.ts';
@@ -26,7 +26,7 @@ export interface VolumePlan {
   /** Paths of what is a directory: of the root's disk, or of the host. */
   directories: string[];
   /** Those in memory. */
-  mounts: Extract<MountSpec, { kind: 'ram' }>[];
+  mounts: { kind: 'ram'; size: number; path: string }[];
   /** Those on disks of their own. */
   disks: VolumeDisk[];
   root: VmSpec['root'];

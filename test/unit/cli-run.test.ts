@@ -72,6 +72,37 @@ t.test('without a command the image’s own is run', async (t) => {
   t.match(vm.specs[0], { hostname: 'h1', root: { ram: 64 * 1024 ** 2 } });
 });
 
+t.test("folders of this host and memory as volumes, beside the image's own", async (t) => {
+  const vm = await fakeVm(t);
+  const folder = t.testdir({ data: {} });
+  const volumes = ['-v', `${folder}/data:/data:ro`, '--volume', `${folder}:/all`, '--tmpfs', '/tmp/x:8M'];
+  const { code } = start(vm, [...volumes, '--tmpfs', '/half', '--memory', '128M', '--', 'job']);
+  const request = await vm.guest.requested('run');
+  vm.guest.exit(request.id);
+  t.equal(await code, 0);
+  t.match(vm.specs[0], {
+    shares: [
+      { hostPath: `${folder}/data`, path: '/data', readOnly: true },
+      { hostPath: folder, path: '/all' },
+    ],
+    mounts: [
+      { kind: 'ram', path: '/tmp/x', size: 8 * 1024 ** 2 },
+      { kind: 'ram', path: '/half', size: 64 * 1024 ** 2 },
+    ],
+  });
+  for (const [words, message] of [
+    [['-v', `${folder}/none:/x`], /none: no folder.*YAVM_E_VOLUMES\)\n +hint: mkdir -p/],
+    [['-v', '/x'], /--volume: '\/x' names no folder.*YAVM_E_USAGE/],
+    [['--tmpfs', '/x:size=much'], /--tmpfs: 'much' is not a size/],
+    [['--tmpfs', '/x', '-v', `${folder}:/x/`], /two volumes at \/x/],
+  ] as const) {
+    const { context, code } = start(vm, [...words, '--', 'job']);
+    t.equal(await code, 125);
+    t.match(context.err(), message);
+  }
+  t.equal(vm.specs.length, 1);
+});
+
 t.test(
   'a terminal sees the phases before and the end after; the command has raw keys and the window',
   async (t) => {

@@ -5,6 +5,8 @@ import {
   MS_BIND,
   MS_MOVE,
   MS_NODEV,
+  MS_NOEXEC,
+  MS_NOSUID,
   MS_RDONLY,
   MS_REMOUNT,
 } from '../../guest/boot/mount-flags.ts';
@@ -175,7 +177,7 @@ const freshRoot = (): TaskRoot => ({ fd: 9, writable: ['/upper'], places: PLACES
 t.test('volumes: parents first, each kind with its own options', (t) => {
   const specs: MountSpec[] = [
     { kind: '9p', tag: 'share', path: '/a/b/c', readOnly: true },
-    { kind: 'ram', size: 4096, path: '/a/b', mode: 0o700 },
+    { kind: 'ram', size: 4096, path: '/a/b', mode: 0o700, noExec: true, noSuid: true },
     { kind: 'disk', serial: 'data', path: '/a' },
     { kind: 'virtiofs', tag: 'fs', path: '/z/z/z/z' },
   ];
@@ -195,7 +197,7 @@ t.test('volumes: parents first, each kind with its own options', (t) => {
     [
       ['/dev/vdd', '/volumes/1', 'ext4', MS_NODEV, ext4Options()],
       ['/volumes/1', 'fd', null, MS_BIND, null],
-      ['ram', 'fd', 'tmpfs', MS_NODEV, 'size=4096,mode=700'],
+      ['ram', 'fd', 'tmpfs', MS_NODEV | MS_NOEXEC | MS_NOSUID, 'size=4096,mode=700'],
       ['share', 'fd', '9p', MS_NODEV | MS_RDONLY, 'trans=virtio,version=9p2000.L,msize=512000,cache=mmap'],
       ['fs', 'fd', 'virtiofs', MS_NODEV, null],
     ],
