@@ -224,7 +224,7 @@ export interface Native {
   close(fd: number): void;
   /** dup(2), close-on-exec. */
   dup(fd: number): number;
-  /** lseek(2); returns the new offset. `whence`: 0 set, 1 current, 2 end. */
+  /** lseek(2); returns the new offset. `whence`: 0 set, 1 current, 2 end, 3 the next data, 4 the next hole. */
   seek(fd: number, offset: number, whence: number): number;
   /** Bytes read into `buffer`; 0 at end; -1 when the descriptor would block. */
   read(fd: number, buffer: Uint8Array): number;

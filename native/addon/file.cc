@@ -51,7 +51,7 @@ Napi::Value Seek(const Napi::CallbackInfo& info) {
   Args args(info, "seek");
   const int fd = args.Fd(0, "fd");
   const int64_t offset = args.Integer(1, "offset", -kMaxSafeInteger, kMaxSafeInteger);
-  const int whence = static_cast<int>(args.Integer(2, "whence", SEEK_SET, SEEK_END));
+  const int whence = static_cast<int>(args.Integer(2, "whence", SEEK_SET, SEEK_HOLE));
   if (!args.Ok()) return Nothing();
   const off_t result = lseek(fd, static_cast<off_t>(offset), whence);
   if (result < 0) return Fail(args.Env(), errno, "lseek");

@@ -1,4 +1,5 @@
 /** The addon's test suite: the same cases under Node and under the guest's engine. */
+import { bulkCases } from './cases/bulk.ts';
 import { cborCases } from './cases/cbor.ts';
 import { channelCases } from './cases/channel.ts';
 import { faceCases } from './cases/face.ts';
@@ -21,6 +22,7 @@ export const cases: Case[] = [
   ...faceCases,
   ...pathCases,
   ...fileCases,
+  ...bulkCases,
   ...watchCases,
   ...spawnCases,
   ...processCases,
