@@ -34,9 +34,12 @@ export function programEnd({ exitCode, outOfMemory }: RunEnd): Outcome {
 
 /** By whose fault it was, as upstream names it; the code of ours that is found first decides, then the command. */
 const SOURCES: readonly (readonly [code: RegExp, prefix: string])[] = [
-  [/^YAVM_E_(TRANSFER|HTTP|GFTP|URL|IMAGE_(CACHE|DOWNLOAD|HASH))/, 'Local service error: Transfer error: '],
+  // The bus carries nothing of a runtime's but files.
+  [
+    /^YAVM_E_(TRANSFER|HTTP|GFTP|GSB|URL|IMAGE_(CACHE|DOWNLOAD|HASH))/,
+    'Local service error: Transfer error: ',
+  ],
   [/^YAVM_E_(NET|VPN|INET)/, 'Net error: '],
-  [/^YAVM_E_GSB_/, 'Gsb error: '],
 ];
 const BY_KIND: Partial<Record<CommandKind, string>> = { transfer: 'Local service error: Transfer error: ' };
 const OTHERS = 'Runtime error: ';

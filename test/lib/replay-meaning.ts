@@ -2,9 +2,10 @@
  * What a conversation between a supervisor and its bus means: the same for two that differ only in times, figures, ids
  * and the order of what has none.
  */
-import { decodeBody, type Flex, type Packet } from '../../host/gsb/index.ts';
+import { createHash } from 'node:crypto';
+import { decodeBody, type Flex, flexMap, type Packet } from '../../host/gsb/index.ts';
 import { meaning } from './flex-meaning.ts';
-import { isReport, type Step } from './replay-recording.ts';
+import { type CallStep, isOutward, isReport, type Step } from './replay-recording.ts';
 
 type Json = null | boolean | number | string | undefined | readonly Json[] | { readonly [key: string]: Json };
 type Reply = Extract<Packet, { kind: 'callReply' }>;
@@ -17,6 +18,8 @@ export type ConversationMeaning = {
   states: Json[];
   /** Each form that they had: all vectors of an activity are alike. */
   usage: Json[];
+  /** Calls to requestors' files, in their order. */
+  outward: Json[];
   /** By the call: its number among the calls to the supervisor, message and batch. */
   answers: Record<string, Json>;
   streams: Record<string, Record<string, Json>>;
@@ -45,6 +48,7 @@ export function meaningOf(conversation: readonly Step[], vector: readonly string
     unregistered: serviceIds(sent, 'unregisterRequest'),
     states: sent.filter((packet) => isReport(packet, 'State')).map((packet) => reportMeaning(packet, vector)),
     usage: [...new Set(usage)].map((text) => JSON.parse(text)),
+    outward: sent.filter(isOutward).map(outwardMeaning),
     answers: Object.fromEntries(
       calls
         .filter(({ streams }) => !streams)
@@ -156,6 +160,18 @@ function serviceIds(packets: readonly Packet[], kind: 'registerRequest' | 'unreg
 function reportMeaning(packet: Packet, vector: readonly string[]): Json {
   const { caller, address, data, noReply } = packet as Extract<Packet, { kind: 'callRequest' }>;
   return { caller, address, noReply, ...(withUsage(normalize(read(data)), vector) as object) };
+}
+
+/** Content by its length and hash. */
+function outwardMeaning({ caller, address, noReply, data }: CallStep): Json {
+  const body = decodeBody(data);
+  const chunk = flexMap(flexMap(body)?.chunk);
+  if (!(chunk?.content instanceof Uint8Array)) {
+    return { caller, address, noReply, body: meaning(body) as Json };
+  }
+  const { offset, content } = chunk;
+  const hash = createHash('sha3-256').update(content).digest('hex');
+  return { caller, address, noReply, offset: meaning(offset ?? null) as Json, length: content.length, hash };
 }
 
 function answerMeaning(replies: readonly Reply[], vector: readonly string[]): Json {

@@ -36,6 +36,33 @@ export function isReport(packet: Packet | undefined, what: 'State' | 'Usage'): p
   return packet?.kind === 'callRequest' && packet.address.endsWith(`/SetActivity${what}`);
 }
 
+/** A call of the supervisor's that is no report: to a requestor's files. */
+export function isOutward(packet: Packet | undefined): packet is CallStep {
+  return packet?.kind === 'callRequest' && packet.address.startsWith('/transfer/net/');
+}
+
+/**
+ * The recording as if the script had ended before its command `number`, its last: of a batch that is the first one, which
+ * is also how the runtime's commands are counted.
+ */
+export function withoutCommand(steps: readonly Step[], number: number): Step[] {
+  const reports = steps.flatMap(({ from, packet }) =>
+    from === 'exe-unit' && isReport(packet, 'State') && pairOf(packet)[1] !== 'Terminated' ? [packet] : [],
+  );
+  const begins = reports.filter((report) => pairOf(report)[1] !== null);
+  const begin = begins[number];
+  const end = begin && reports[reports.indexOf(begin) + 1];
+  const ids = new Set([begin?.requestId, end?.requestId]);
+  return steps.filter(({ packet }) => {
+    if (packet?.kind === 'callRequest') return !ids.has(packet.requestId);
+    if (packet?.kind !== 'callReply') return true;
+    if (ids.has(packet.requestId)) return false;
+    if (packet.replyType === 'full') return true;
+    const { Ok: event } = meaning(decodeBody(packet.data)) as { Ok: { index: number } };
+    return event.index !== number;
+  });
+}
+
 /** The pair in a report of the state. */
 export function pairOf(report: CallStep): [string, string | null] {
   const { state } = meaning(decodeBody(report.data)) as { state: { state: [string, string | null] } };

@@ -13,7 +13,7 @@ import {
 import { sleep, withDeadline } from '../../host/lib/deadline.ts';
 import { deferred } from '../../host/lib/deferred.ts';
 import { streamMeaning } from './replay-meaning.ts';
-import { type CallStep, isReport, pairOf, type Step } from './replay-recording.ts';
+import { type CallStep, isOutward, isReport, pairOf, type Step } from './replay-recording.ts';
 
 /** The program that is played to. */
 export interface Supervisor {
@@ -49,6 +49,8 @@ export class ReplayRouter {
   readonly #options: ReplayOptions;
   readonly #server: Server;
   readonly #decoder = new PacketDecoder();
+  /** The recorded one's calls to requestors' files, by their ids. */
+  readonly #outward: ReadonlyMap<string, CallStep>;
   /** What was answered to the recorded reports, in their order. */
   readonly #answers: Record<'State' | 'Usage', (CallReply | undefined)[]>;
   readonly #registerCodes: (0 | 400 | 409)[];
@@ -68,6 +70,8 @@ export class ReplayRouter {
   constructor(steps: readonly Step[], options: ReplayOptions = {}) {
     this.#steps = steps;
     this.#options = options;
+    const outward = steps.flatMap(({ packet }) => (isOutward(packet) ? [packet] : []));
+    this.#outward = new Map(outward.map((call) => [call.requestId, call]));
     this.#answers = { State: answersTo(steps, 'State'), Usage: answersTo(steps, 'Usage') };
     this.#registerCodes = steps.flatMap(({ packet }) =>
       packet?.kind === 'registerReply' ? [packet.code] : [],
@@ -121,7 +125,9 @@ export class ReplayRouter {
   }
 
   async #say(packet: Packet): Promise<void> {
-    if (packet.kind === 'callReply') return this.#answerReport(packet);
+    if (packet.kind === 'callReply') {
+      return this.#outward.has(packet.requestId) ? this.#answerOutward(packet) : this.#answerReport(packet);
+    }
     if (packet.kind === 'ping') {
       if (this.#options.stalls) this.#stall();
       this.#pings.push(() => this.#log('exe-unit', { kind: 'pong' }));
@@ -135,6 +141,19 @@ export class ReplayRouter {
     if (number < 0) return;
     await this.#until(() => this.#reports('State').length > number, `state ${number}`);
     this.#reply(this.#reports('State')[number], recorded);
+  }
+
+  /** As many calls of ours as of the recorded one's, to each address: the answer is for the last of them. */
+  async #answerOutward(recorded: CallReply): Promise<void> {
+    const { address } = this.#outward.get(recorded.requestId) as CallStep;
+    const alike = [...this.#outward.values()].filter((call) => call.address === address);
+    const number = alike.findIndex(({ requestId }) => requestId === recorded.requestId);
+    await this.#until(() => this.#callsTo(address).length > number, `call ${number} of ${address}`);
+    this.#reply(this.#callsTo(address)[number], recorded);
+  }
+
+  #callsTo(address: string): CallStep[] {
+    return this.sent((packet): packet is CallStep => isOutward(packet) && packet.address === address);
   }
 
   async #awaitUsage(recorded: CallStep): Promise<void> {
@@ -210,16 +229,18 @@ export class ReplayRouter {
 
   /** Not those that come with time alone. */
   #isPlayed(packet: Packet | undefined): boolean {
-    if (packet?.kind === 'callReply') return this.#answers.State.includes(packet);
-    return packet?.kind === 'callRequest';
+    if (packet?.kind !== 'callReply') return packet?.kind === 'callRequest';
+    return this.#answers.State.includes(packet) || this.#outward.has(packet.requestId);
   }
 
   // ---------------------------------------------------------------- what is waited for
 
   /** As many of its kind as the recording had by now. */
   #hasCome(packet: Packet): boolean {
-    const alike = (other: Packet): other is Packet =>
-      isReport(packet, 'State') ? isReport(other, 'State') : other.kind === packet.kind;
+    const alike = (other: Packet): other is Packet => {
+      if (isOutward(packet)) return isOutward(other) && other.address === packet.address;
+      return isReport(packet, 'State') ? isReport(other, 'State') : other.kind === packet.kind;
+    };
     if (packet.kind !== 'callReply') {
       return this.sent(alike).length >= this.#recorded().filter(alike).length;
     }
@@ -279,6 +300,7 @@ export class ReplayRouter {
     if (packet.kind === 'registerRequest') this.#takeName();
     if (isReport(packet, 'Usage')) this.#takeUsage(packet);
     if (isReport(packet, 'State')) this.#takeState(packet);
+    if (isOutward(packet)) this.#takeOutward(packet);
     const changed = this.#changed;
     this.#changed = deferred();
     changed.resolve();
@@ -296,6 +318,17 @@ export class ReplayRouter {
   #takeState(request: CallStep): void {
     const isRecorded = this.#reports('State').length <= this.#answers.State.length;
     if (!isRecorded || this.#options.freely) this.#reply(request, undefined);
+  }
+
+  /** One that the recorded supervisor did not make is answered as the last one that it made to that address. */
+  #takeOutward(request: CallStep): void {
+    const recorded = [...this.#outward.values()].filter(({ address }) => address === request.address);
+    if (this.#callsTo(request.address).length <= recorded.length) return;
+    const last = recorded.at(-1)?.requestId;
+    const answer = this.#steps.find(
+      ({ from, packet }) => from === 'router' && packet?.kind === 'callReply' && packet.requestId === last,
+    );
+    this.#reply(request, answer?.packet as CallReply | undefined);
   }
 
   #takeUsage(request: CallStep): void {

@@ -4,7 +4,13 @@ import type { ReplaySettings } from './replay-supervisor.ts';
 
 export interface Scenario extends ReplayOptions {
   /** Of the stand-in for the VM. */
-  runtime?: Pick<ReplaySettings, 'startPrints' | 'deployFails' | 'memory' | 'programPrints'>;
+  runtime?: Pick<ReplaySettings, 'startPrints' | 'deployFails' | 'memory' | 'programPrints' | 'taskPackage'>;
+  /** Of the recording; default the scenario's own name. */
+  recording?: string;
+  /** The web server of the recorded transfers is there; the status with which it answers for a file that is missing. */
+  missing?: 200 | 404;
+  /** The last command of the first batch is not reached. */
+  without?: number;
   /** Names of the counters; default the provider's four. */
   vector?: readonly string[];
   /** The agreement's limit, GiB, watched by the supervisor. */
@@ -45,6 +51,11 @@ export const PLAYED: Readonly<Record<string, Scenario>> = {
       },
     },
   },
+  'deploy-gftp-image': {
+    runtime: {
+      taskPackage: `hash:sha3:6962b595ea4c5655174cfce8334f7d219e8c15e0827e9e8db8f631d2:gftp://0x${'0'.repeat(38)}bb/img`,
+    },
+  },
   'deploy-fails': { runtime: { deployFails: 'deploy refused' } },
   errors: { end: 'SIGTERM' },
   'exe-unit2gsb': { usageReports: 1, exitCode: null },
@@ -75,6 +86,9 @@ export const PLAYED: Readonly<Record<string, Scenario>> = {
   'state-report-refused': {},
   stream: {},
   'terminate-running': {},
+  // Upstream takes the page of a 404 for the file: here a server says that it is one.
+  transfer: { missing: 200 },
+  'transfer, and a 404 is an error': { recording: 'transfer', missing: 404, without: 9 },
   // The VM takes what the recorded runtime took.
   'usage-limit': {
     runtime: { memory: 0.005965232849121094 * GIB },
@@ -85,19 +99,16 @@ export const PLAYED: Readonly<Record<string, Scenario>> = {
   'usage-report-refused': { usageReports: 2, end: 'SIGTERM' },
   'yagna-central': { vector: YAGNA },
   'yagna-early-termination': { ...FAILED_START, vector: YAGNA },
+  'yagna-gftp': { vector: YAGNA, missing: 404 },
   'yagna-hybrid': { vector: YAGNA },
   'yagna-sigkill': { vector: YAGNA, exitCode: null },
   'yagna-stall': { vector: YAGNA, usageReports: 1, stalls: true },
   'yagna-unknown-activity': { vector: YAGNA, usageReports: 1 },
 };
 
-const TRANSFERS = 'transfers and gftp: issue 5, images, transfers and disks';
 const NETWORKS = 'the VPN: issue 6, networking';
 
 export const NOT_PLAYED: Readonly<Record<string, string>> = {
-  'deploy-gftp-image': TRANSFERS,
-  transfer: TRANSFERS,
-  'yagna-gftp': TRANSFERS,
   vpn: NETWORKS,
   'vpn-errors': NETWORKS,
   'vpn-redeploy': NETWORKS,

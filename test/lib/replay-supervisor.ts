@@ -6,11 +6,16 @@
  */
 import { readExeUnitOptions } from '../../host/exe-unit/options.ts';
 import { runExeUnit } from '../../host/exe-unit/supervisor.ts';
+import { runTransfer } from '../../host/exe-unit/transfers.ts';
 import type { ActivityRuntime, CommandOf, OutputSinks, ProgressReport } from '../../host/exe-unit/types.ts';
+import type { Gsb } from '../../host/gsb/types.ts';
 import { sleep } from '../../host/lib/deadline.ts';
 import { type Deferred, deferred } from '../../host/lib/deferred.ts';
+import type { Logger } from '../../host/lib/logger.ts';
+import { fetchImage } from '../../host/transfer/image.ts';
 import { hashError } from '../../host/transfer/image-errors.ts';
 import { aborted } from './fake-runtime.ts';
+import { MemoryFiles } from './memory-files.ts';
 
 export interface ReplaySettings {
   activityId: string;
@@ -28,7 +33,14 @@ export interface ReplaySettings {
   memory?: number;
   /** Instead of what the table says a program prints. */
   programPrints?: string;
+  /** What a deploy fetches, as agreements have it. */
+  taskPackage?: string;
+  /** Host and port of the web server that was at {@link RECORDED_SERVER}; without it no transfer is one. */
+  server?: string;
 }
+
+/** In the recorded scripts. */
+const RECORDED_SERVER = '127.0.0.1:18001';
 
 /** What a program does. Texts are of bytes (Latin-1); `last` is printed when the command may end. */
 interface Program {
@@ -96,11 +108,16 @@ const PROGRESS_PAUSE = 25;
 
 class RecordedRuntime implements ActivityRuntime {
   readonly #settings: ReplaySettings;
+  readonly #bus: Gsb | null;
+  readonly #logger: Logger;
+  readonly #files = new MemoryFiles();
   readonly #gates = new Map<number, Deferred<void>>();
   #calls = 0;
 
-  constructor(settings: ReplaySettings) {
+  constructor(settings: ReplaySettings, logger: Logger, bus: Gsb | null) {
     this.#settings = settings;
+    this.#logger = logger;
+    this.#bus = bus;
   }
 
   /** Lets a command end. */
@@ -113,8 +130,16 @@ class RecordedRuntime implements ActivityRuntime {
     progress: (report: ProgressReport) => void,
     signal: AbortSignal,
   ): Promise<void> {
-    const { deployFails } = this.#settings;
-    await this.#mayEnd(signal);
+    const { deployFails, taskPackage, cache: cacheFolder } = this.#settings;
+    const ended = this.#mayEnd(signal);
+    ended.catch(() => {});
+    if (taskPackage !== undefined) {
+      const progressOptions = wanted;
+      const bus = this.#bus;
+      await fetchImage({ taskPackage, cacheFolder, bus, progress, progressOptions, signal });
+      return await ended;
+    }
+    await ended;
     for (const done of wanted ? DEPLOY_PROGRESS : []) {
       progress({ done, total: DEPLOY_TOTAL, unit: 'Bytes' });
       await sleep(PROGRESS_PAUSE, signal);
@@ -141,11 +166,33 @@ class RecordedRuntime implements ActivityRuntime {
   }
 
   async transfer(
-    { from, to }: CommandOf<'transfer'>,
-    _progress: unknown,
+    command: CommandOf<'transfer'>,
+    progress: (report: ProgressReport) => void,
     signal: AbortSignal,
   ): Promise<void> {
-    await this.#mayEnd(signal);
+    const ended = this.#mayEnd(signal);
+    ended.catch(() => {});
+    const { server } = this.#settings;
+    if (server === undefined) {
+      await ended;
+      return this.#refuse(command);
+    }
+    const [from, to] = [command.from, command.to].map((url) => url.replace(RECORDED_SERVER, server));
+    try {
+      await runTransfer(
+        { ...command, from: from as string, to: to as string },
+        {
+          ...{ files: this.#files, bus: this.#bus, allowFiles: false, env: process.env, progress, signal },
+          ...{ logger: this.#logger, sleep: async () => {} },
+        },
+      );
+    } finally {
+      await ended;
+    }
+  }
+
+  /** Where no deploy registered a volume. */
+  #refuse({ from, to }: CommandOf<'transfer'>): never {
     const scheme = from.slice(0, from.indexOf(':'));
     if (scheme === 'ftp') throw new Error(`Unsupported scheme: ${scheme}`);
     throw new Error(`IO error: path not found in container: ${to.replace('container:', '')}`);
@@ -181,8 +228,9 @@ class RecordedRuntime implements ActivityRuntime {
 if (import.meta.main) {
   const settings = JSON.parse(process.argv[2] ?? '') as ReplaySettings;
   const { activityId, reportUrl, agreement, work: workDir, cache: cacheDir, capHandoff } = settings;
-  const runtime = new RecordedRuntime(settings);
-  process.on('message', (call: number) => runtime.open(call));
+  const opened: number[] = [];
+  let runtime: RecordedRuntime | undefined;
+  process.on('message', (call: number) => (runtime ? runtime.open(call) : opened.push(call)));
   // The channel alone keeps nobody alive.
   process.channel?.unref();
   const options = readExeUnitOptions(
@@ -192,6 +240,10 @@ if (import.meta.main) {
   process.exitCode = await runExeUnit(options, {
     env: process.env,
     terminal: false,
-    runtime: () => runtime,
+    runtime(_task, logger, bus) {
+      runtime = new RecordedRuntime(settings, logger, bus);
+      for (const call of opened) runtime.open(call);
+      return runtime;
+    },
   }).catch(() => 1);
 }

@@ -11,9 +11,10 @@ import { buildAgreement } from '../../host/node/agreement-file.ts';
 import { DEFAULT_VECTOR } from '../../host/usage/counters.ts';
 import { socketFolder } from '../lib/gsb-peer.ts';
 import { noRecordings, recordingNames } from '../lib/gsb-recordings.ts';
+import { startServer } from '../lib/http-server.ts';
 import { EXCEPTIONS, type Exception, isExcepted } from '../lib/replay-exceptions.ts';
 import { callsOf, differences, meaningOf, streamOrder } from '../lib/replay-meaning.ts';
-import { activityOf, readScenario, type Step, usageOf } from '../lib/replay-recording.ts';
+import { activityOf, readScenario, type Step, usageOf, withoutCommand } from '../lib/replay-recording.ts';
 import { ReplayRouter } from '../lib/replay-router.ts';
 import { NOT_PLAYED, PLAYED, type Scenario } from '../lib/replay-scenarios.ts';
 import type { ReplaySettings } from '../lib/replay-supervisor.ts';
@@ -28,7 +29,8 @@ t.test('the recordings', { skip: noRecordings, jobs: JOBS, buffered: false }, as
 });
 
 t.test('every recording is played, or it is said why not', { skip: noRecordings }, async (t) => {
-  t.strictSame([...Object.keys(PLAYED), ...Object.keys(NOT_PLAYED)].sort(), recordingNames());
+  const played = Object.entries(PLAYED).map(([name, { recording = name }]) => recording);
+  t.strictSame([...new Set([...played, ...Object.keys(NOT_PLAYED)])].sort(), recordingNames());
 });
 
 t.test('every exception was met', { skip: noRecordings }, async (t) => {
@@ -40,14 +42,17 @@ t.test('every exception was met', { skip: noRecordings }, async (t) => {
 });
 
 async function replay(t: Test, name: string, scenario: Scenario): Promise<void> {
-  const { vector = DEFAULT_VECTOR, exitCode = 0 } = scenario;
-  const steps = readScenario(name);
+  const { vector = DEFAULT_VECTOR, exitCode = 0, recording = name, missing, without } = scenario;
+  const recorded = readScenario(recording);
+  const steps = without === undefined ? recorded : withoutCommand(recorded, without);
   const router = new ReplayRouter(steps, scenario);
   t.teardown(() => router.close());
   const folder = socketFolder(t);
   const socket = join(folder, 'gsb.sock');
   await router.listen(socket);
-  const child = start(t, folder, socket, settingsFor(folder, steps, scenario));
+  const web = missing && (await serveTransfers(t, missing));
+  const settings = { ...settingsFor(folder, steps, scenario), server: web?.host };
+  const child = start(t, folder, socket, settings);
   const exited = once(child, 'exit');
   await router.play({
     signal: (signal) => void child.kill(signal),
@@ -57,6 +62,29 @@ async function replay(t: Test, name: string, scenario: Scenario): Promise<void> 
   t.strictSame(await exited, exitCode === null ? [null, 'SIGKILL'] : [exitCode, null], 'how it ends');
   compare(t, name, steps, router.conversation, vector);
   checkUsage(t, usageOf(router.conversation), vector);
+  if (recording === 'transfer')
+    t.strictSame(web?.uploads, new Map([['/put.bin', DATA]]), 'what was uploaded');
+}
+
+/** Of the recorded server, and of the recorded publisher. */
+const DATA = Buffer.from(Array.from({ length: 50_000 }, (_, index) => 7 * index));
+
+/** `/in.bin`, and what is uploaded; for all else the page that servers have. */
+async function serveTransfers(
+  t: Test,
+  missing: number,
+): Promise<{ host: string; uploads: Map<string, Buffer> }> {
+  const uploads = new Map<string, Buffer>();
+  const { origin } = await startServer(t, async (request, response) => {
+    if (request.method === 'PUT') {
+      const pieces: Buffer[] = [];
+      for await (const piece of request) pieces.push(piece as Buffer);
+      uploads.set(request.url ?? '', Buffer.concat(pieces));
+      response.end();
+    } else if (request.url === '/in.bin') response.end(DATA);
+    else response.writeHead(missing).end('Not found');
+  });
+  return { host: origin.replace('http://', ''), uploads };
 }
 
 function settingsFor(folder: string, steps: readonly Step[], scenario: Scenario): ReplaySettings {
