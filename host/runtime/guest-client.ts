@@ -172,19 +172,22 @@ export class GuestClient {
     sink: Sink,
     options: { format?: 'file' | 'tar'; signal?: AbortSignal } = {},
   ): Promise<FilesReply> {
+    const { format = 'file', signal } = options;
+    signal?.throwIfAborted();
     const id = this.#requests.nextId;
     const stream = this.#streams.openOutput(() => this.#requests.progress(id));
     const consumed = stream.consume(sink);
     consumed.catch(() => {});
     try {
       const answered = this.#requests.send(
-        { op: 'read-files', path, stream: stream.id, format: options.format ?? 'file' },
-        { deadline: TRANSFER_DEADLINE, signal: options.signal, excused: () => !stream.drained },
+        { op: 'read-files', path, stream: stream.id, format },
+        { deadline: TRANSFER_DEADLINE, signal, excused: () => !stream.drained },
       );
       const broken = consumed.then(() => new Promise<never>(() => {}));
       const reply = await Promise.race([answered, broken]);
-      await withDeadline(stream.ended(), OUTPUT_WAIT, `the guest with the rest of '${path}'`);
-      await consumed;
+      await withDeadline(stream.ended(), OUTPUT_WAIT, `the guest with the rest of '${path}'`, { signal });
+      // As long as the sink takes; but nobody waits for it who has given up.
+      await withDeadline(consumed, Number.POSITIVE_INFINITY, 'the sink', { signal });
       if (stream.received !== reply.bytes) throw incomplete(path, stream.received, reply.bytes);
       return reply;
     } catch (error) {
@@ -207,6 +210,7 @@ export class GuestClient {
     options: WriteFilesOptions = {},
   ): Promise<FilesReply> {
     const { format = 'file', mode, uid, gid, signal } = options;
+    signal?.throwIfAborted();
     const id = this.#requests.nextId;
     const stream = this.#streams.openInput(() => this.#requests.progress(id), false);
     const stop = new AbortController();
