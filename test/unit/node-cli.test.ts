@@ -161,11 +161,18 @@ t.test('exec-script: an activity that is there, on a node that is there', async 
     signal: new AbortController().signal,
   });
   t.teardown(() => made.close());
-  const { code, out, err } = await exec(t, script(run('echo', ['hi'])), {
+  const file = join(folder, 'file');
+  writeFileSync(file, 'content');
+  const transfers = [
+    { transfer: { from: `local:${file}`, to: '/a' } },
+    { transfer: { from: '/a', to: `local:${file}2` } },
+  ];
+  const { code, out, err } = await exec(t, script(run('echo', ['hi']), ...transfers), {
     gsbUrl: parseGsbUrl(made.node.url),
     activity: made.activity.activity,
   });
   t.equal(code, 0);
+  t.equal(readFileSync(`${file}2`, 'utf8'), 'content', 'its node is asked for its id');
   t.match(out, '[2] run: stdout | hi\n');
   t.match(err, /usage 0 \d.* · 1 /);
   t.match(made.activity.record, { state: ['Ready', null] }, 'it goes on');
