@@ -1,7 +1,13 @@
 /** A requestor's side of gftp that is not there, and ends of transfers to hold against one that is. */
 import { createHash } from 'node:crypto';
+import { open } from 'node:fs/promises';
+import { join } from 'node:path';
+import { connectGsb } from '../../host/gsb/connection.ts';
 import type { Flex } from '../../host/gsb/types.ts';
+import { silentLogger } from '../../host/lib/logger.ts';
+import { LocalNode } from '../../host/node/node.ts';
 import type { Bytes } from '../../host/transfer/types.ts';
+import { socketFolder } from './gsb-peer.ts';
 import { FakeBus, type FakeCall } from './supervisor-bus.ts';
 
 export const NODE = `0x${'ab'.repeat(20)}`;
@@ -71,4 +77,26 @@ export async function sha3Of(bytes: Bytes | Iterable<Uint8Array>): Promise<strin
   const hash = createHash('sha3-256');
   for await (const piece of bytes) hash.update(piece);
   return hash.digest('hex');
+}
+
+interface Owner {
+  teardown(end: () => unknown): unknown;
+}
+
+/** A node, its own connection, and one of a supervisor's. */
+export async function startNode(t: Owner) {
+  const folder = socketFolder(t);
+  const address = { kind: 'unix', path: join(folder, 'gsb.sock') } as const;
+  const node = await LocalNode.start({ address, logger: silentLogger });
+  t.teardown(() => node.close());
+  const gsb = connectGsb({ address, logger: silentLogger });
+  t.teardown(() => gsb.close());
+  return { folder, address, node, gsb };
+}
+
+/** A file of {@link pattern}. */
+export async function writePattern(path: string, size: number): Promise<void> {
+  const handle = await open(path, 'w');
+  for await (const piece of pattern(size)) await handle.write(piece);
+  await handle.close();
 }
