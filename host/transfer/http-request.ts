@@ -150,6 +150,8 @@ export class PhaseTimer {
   readonly #request: ClientRequest;
   readonly #shown: string;
   #timer: NodeJS.Timeout | undefined;
+  /** What it has ended the request with. */
+  expired: HttpError | null = null;
 
   constructor(request: ClientRequest, shown: string) {
     this.#request = request;
@@ -160,7 +162,8 @@ export class PhaseTimer {
     this.end();
     const expire = () => {
       const text = `${this.#shown}: ${complaint} within ${milliseconds / 1000} s`;
-      this.#request.destroy(new HttpError(text, { retry: true }));
+      this.expired = new HttpError(text, { retry: true });
+      this.#request.destroy(this.expired);
     };
     this.#timer = setTimeout(expire, milliseconds);
   }

@@ -196,7 +196,7 @@ class Sender {
     // Its error is the connection's; an answer that came before the connection broke says more.
     const { statusCode = 0 } = await answer;
     if (statusCode > 299) return false;
-    throw connectionError(failure, shown);
+    throw timer.expired ?? connectionError(failure, shown);
   }
 
   #startTimer(): void {

@@ -1,5 +1,9 @@
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import type { LookupFunction } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import t from 'tap';
+import { trustedContext } from '../../host/transfer/http-certificates.ts';
 import { refusal } from '../../host/transfer/http-refusal.ts';
 import { get, TIMEOUTS } from '../../host/transfer/http-request.ts';
 import { makeCertificate } from '../lib/certificates.ts';
@@ -191,6 +195,43 @@ t.test('certificates', async (t) => {
       `${what}: nothing is asked of a server that is not known`,
     );
   }
+});
+
+t.test('authorities of the host are trusted beside those of Node', async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'yavm-authorities-'));
+  t.teardown(() => rmSync(folder, { recursive: true }));
+  const [one, two] = [makeCertificate(), makeCertificate()];
+  const file = join(folder, 'one.pem');
+  writeFileSync(
+    file,
+    `# a comment\r\n${one.cert.replaceAll('\n', '\r\n')}\n-----BEGIN CERTIFICATE-----\nbad\n`,
+  );
+  const certs = join(folder, 'certs');
+  mkdirSync(certs);
+  writeFileSync(join(certs, 'two.crt'), two.cert);
+  symlinkSync('two.crt', join(certs, '0a1b2c3d.0'));
+  symlinkSync('nowhere', join(certs, 'dangling.0'));
+  const servers = [
+    await startServer(t, (_, response) => response.writeHead(404).end(), one),
+    await startServer(t, (_, response) => response.writeHead(404).end(), two),
+  ];
+  const table: [env: Record<string, string>, trusted: [boolean, boolean]][] = [
+    [{}, [false, false]],
+    [{ SSL_CERT_FILE: file }, [true, false]],
+    [{ SSL_CERT_DIR: `${join(folder, 'none')}:${certs}` }, [false, true]],
+    [{ SSL_CERT_FILE: file, SSL_CERT_DIR: certs }, [true, true]],
+    [{ SSL_CERT_FILE: join(folder, 'none') }, [false, false]],
+  ];
+  for (const [env, trusted] of table) {
+    const seen = [];
+    for (const { origin } of servers) seen.push(/404/.test((await complaint(origin, { env })).message));
+    t.strictSame(seen, trusted, Object.keys(env).join(' '));
+  }
+});
+
+t.test('the trusted certificates are read once', async (t) => {
+  const env = { SSL_CERT_FILE: '/nonexistent' };
+  t.equal(await trustedContext(env), await trustedContext({ ...env }));
 });
 
 t.test('TLS where there is none, and the other way round', async (t) => {

@@ -231,6 +231,13 @@ t.test('a server that goes away, and ones that do not move', async (t) => {
       /the upload stalls: nothing moves within 0\.1 s$/,
       true,
     ],
+    [
+      'says that all is well, and reads no more',
+      await after(1, (socket) => void socket.pause().write('HTTP/1.1 200 OK\r\n\r\n')),
+      { size: null, bytes: endless() },
+      /the upload stalls: nothing moves within 0\.1 s$/,
+      true,
+    ],
     ['never answers', await after(1, (socket) => socket.resume()), {}, /no answer within 0\.16 s$/, true],
     [
       'speaks something else',
