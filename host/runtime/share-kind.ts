@@ -80,7 +80,7 @@ function findServer({ env, root }: ShareWayOptions, modules: KernelModules): Ser
 /** What the server's start needs: a namespace, and a mount in it. */
 const PROBE = [
   ...(['unshare', '--user', '--map-root-user', '--mount', '--'] as const),
-  ...['/bin/sh', '-c', 'mount --no-canonicalize --bind -- /mnt /mnt'],
+  ...['/bin/sh', '-c', 'mount -t tmpfs none /mnt'],
 ] as const;
 
 /** Of the initramfs: null when it is not known. */
