@@ -1,6 +1,7 @@
 /** One file on its way: what is missing of it is asked for, on one connection or on several that help each other. */
 import { deferred } from '../lib/deferred.ts';
 import { formatSize } from '../lib/size.ts';
+import { gathered, sizeOf, split } from './gather.ts';
 import type { Downloaded, DownloadOptions, Lines, Sink } from './http.ts';
 import { connectionError, HttpError } from './http-error.ts';
 import { checkEncoding, contentLength, FILE_HEADERS } from './http-headers.ts';
@@ -190,10 +191,10 @@ export class Fetching {
     const { signal, timeouts } = this.#options;
     const watchdog = new Watchdog(body, shown, timeouts?.stall ?? TIMEOUTS.stall);
     try {
-      for await (const chunk of body as AsyncIterable<Uint8Array>) {
+      for await (const bytes of gathered(body)) {
         watchdog.pause();
-        if (!(await this.#store(chunk, piece, shown))) return;
-        watchdog.resume(chunk.byteLength);
+        if (!(await this.#store(bytes, piece, shown))) return;
+        watchdog.resume(sizeOf(bytes));
       }
     } catch (error) {
       if (error instanceof SinkError) throw error.cause;
@@ -209,17 +210,18 @@ export class Fetching {
   }
 
   /** Puts a body's bytes where they belong; false when no more of them are wanted. */
-  async #store(chunk: Uint8Array, { segment, until }: Piece, shown: string): Promise<boolean> {
+  async #store(bytes: Uint8Array[], { segment, until }: Piece, shown: string): Promise<boolean> {
     const { maxSize, onProgress } = this.#options;
-    for (let done = 0; done < chunk.byteLength; ) {
+    for (let rest = bytes; rest.length > 0; ) {
       if (segment.at >= until) return false;
       if (segment.at >= segment.end && !this.#plan.extend(segment)) return false;
-      const count = Math.min(chunk.byteLength - done, segment.end - segment.at);
+      const count = Math.min(sizeOf(rest), segment.end - segment.at);
       if (segment.at + count > maxSize) throw this.#tooLarge(shown);
       segment.claimed = segment.at + count;
-      await this.#sink.write(chunk.subarray(done, done + count), segment.at).catch(wrapSinkError);
+      const [taken, others] = split(rest, count);
+      await this.#sink.write(taken, segment.at).catch(wrapSinkError);
       segment.at += count;
-      done += count;
+      rest = others;
       this.#received += count;
       this.#sink.advance(this.#plan.settled);
       onProgress?.(this.#plan.present, this.#known);

@@ -14,8 +14,8 @@ import { RETRY_DELAYS } from './retry.ts';
 export interface Sink {
   /** A file begins anew: what was written counts no more. `identity` null: it could not be continued. */
   begin(identity: Identity | null): Promise<void>;
-  /** Takes `bytes`, which the sink may use until its promise resolves. Each byte comes once, in any order; several at a time. */
-  write(bytes: Uint8Array, at: number): Promise<void>;
+  /** Takes pieces that belong together, and may use them until its promise resolves. Each byte comes once, in any order. */
+  write(pieces: Uint8Array[], at: number): Promise<void>;
   /** All bytes before `end` were written. */
   advance(end: number): void;
 }

@@ -7,6 +7,7 @@ import { type FileHandle, open, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Native } from '../../native/face.ts';
 import { hasErrno } from '../lib/errors.ts';
+import { sizeOf, split } from './gather.ts';
 import { FileHasher } from './hash.ts';
 import type { Sink } from './http.ts';
 import type { Beginning, Identity } from './identity.ts';
@@ -109,11 +110,14 @@ export class PartFile implements Sink {
     if (identity) await this.#keepRecord(identity);
   }
 
-  async write(bytes: Uint8Array, at: number): Promise<void> {
-    await this.#options.room.use(bytes.byteLength);
-    for (let done = 0; done < bytes.byteLength; ) {
+  async write(pieces: Uint8Array[], at: number): Promise<void> {
+    await this.#options.room.use(sizeOf(pieces));
+    let [rest, to] = [pieces, at];
+    while (rest.length > 0) {
       try {
-        done += (await this.#handle.write(bytes, done, bytes.byteLength - done, at + done)).bytesWritten;
+        const { bytesWritten } = await this.#handle.writev(rest, to);
+        to += bytesWritten;
+        [, rest] = split(rest, bytesWritten);
       } catch (error) {
         if (!isFull(error) || !(await this.#options.room.free())) throw error;
       }

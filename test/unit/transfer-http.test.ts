@@ -27,7 +27,8 @@ class MemorySink implements Sink {
     this.size = 0;
   }
 
-  async write(bytes: Uint8Array, at: number): Promise<void> {
+  async write(pieces: Uint8Array[], at: number): Promise<void> {
+    const bytes = Buffer.concat(pieces);
     const length = Math.max(this.content.length, at + bytes.byteLength);
     const content = Buffer.alloc(length);
     content.set(this.content);
