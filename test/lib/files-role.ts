@@ -23,7 +23,8 @@ export interface RoleResult extends Partial<FilesReply> {
 
 /**
  * Runs the role with `root` as the task's root; `input` is what comes in on descriptor 0, and `whole` what a role
- * with `--whole 5` finds there at its end: a byte, or nothing.
+ * with `--whole 5` finds there at its end: a byte, or nothing. Its output is a socket, or a pipe, which takes pages; then
+ * the status is the reader's.
  */
 export function runRole(
   host: string,
@@ -31,8 +32,10 @@ export function runRole(
   words: string[],
   input?: Uint8Array,
   whole = false,
+  pipe = false,
 ): RoleResult {
-  const [program, ...args] = ROLE_HOSTS[host] as [string, ...string[]];
+  const command = ROLE_HOSTS[host] as [string, ...string[]];
+  const [program, ...args] = pipe ? ['sh', '-c', '"$@" | cat', 'sh', ...command] : command;
   const rootFd = openSync(root, 'r');
   const wholeFd = openSync(whole ? '/dev/zero' : '/dev/null', 'r');
   const umask = process.umask(0);
