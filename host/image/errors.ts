@@ -1,4 +1,4 @@
-/** Why an image file is refused. Each is found before QEMU starts. */
+/** Why an image file is refused, and why none is built. Each is found before QEMU starts. */
 import { YavmError, type YavmErrorOptions } from '../lib/errors.ts';
 
 /** The file cannot be opened or read, or is no regular file. */
@@ -46,5 +46,45 @@ export class ImageCompressorError extends YavmError {
   override name = 'ImageCompressorError';
   constructor(message: string, options?: YavmErrorOptions) {
     super('YAVM_E_IMAGE_COMPRESSOR', message, options);
+  }
+}
+
+/** There is nothing to build from: the reference cannot be read, is no kind of source, or leaves open which image is meant. */
+export class ImageSourceError extends YavmError {
+  override name = 'ImageSourceError';
+  constructor(message: string, options?: YavmErrorOptions) {
+    super('YAVM_E_IMAGE_SOURCE', message, options);
+  }
+}
+
+/** A tar (an archive of images, a layer, a root file system) is damaged, or holds what is refused. */
+export class ImageArchiveError extends YavmError {
+  override name = 'ImageArchiveError';
+  constructor(message: string, options?: YavmErrorOptions) {
+    super('YAVM_E_IMAGE_ARCHIVE', message, options);
+  }
+}
+
+/** A part of an image is not what its digest or size says. */
+export class ImageDigestError extends YavmError {
+  override name = 'ImageDigestError';
+  constructor(message: string, options?: YavmErrorOptions) {
+    super('YAVM_E_IMAGE_DIGEST', message, options);
+  }
+}
+
+/** The image is for another system or processor than the VM's. */
+export class ImagePlatformError extends YavmError {
+  override name = 'ImagePlatformError';
+  constructor(message: string, options?: YavmErrorOptions) {
+    super('YAVM_E_IMAGE_PLATFORM', message, options);
+  }
+}
+
+/** The image cannot be packed or written. */
+export class ImageBuildError extends YavmError {
+  override name = 'ImageBuildError';
+  constructor(message: string, options?: YavmErrorOptions) {
+    super('YAVM_E_IMAGE_BUILD', message, options);
   }
 }

@@ -1,0 +1,237 @@
+/** From an opened source to a `.gvmi`: flattened, packed, its configuration behind it, under its name only when it is whole. */
+import { randomBytes } from 'node:crypto';
+import {
+  chmodSync,
+  closeSync,
+  fsyncSync,
+  openSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeSync,
+} from 'node:fs';
+import { basename, dirname, join, resolve, sep } from 'node:path';
+import { hasErrno, YavmError } from '../../lib/errors.ts';
+import { ImageBuildError } from '../errors.ts';
+import { encodeTrailer } from '../gvmi.ts';
+import type { LayerSource } from '../source/container-image.ts';
+import type { Source } from '../source/source.ts';
+import { expand } from './compression.ts';
+import { buildConfig, type ConfigChanges } from './config.ts';
+import { writeError } from './disk-error.ts';
+import { applyLayer } from './layer.ts';
+import { type Ownership, runMksquashfs } from './mksquashfs.ts';
+import type { Packer } from './packers.ts';
+import type { Section } from './section.ts';
+import type { Spool } from './spool.ts';
+import { contentSize, tarOf } from './tar-writer.ts';
+import { FileTree, type Node } from './tree.ts';
+
+export interface BuildStep {
+  /** `read`: layers are checked and expanded; `pack`: files are compressed. */
+  step: 'read' | 'pack';
+  done: number;
+  total: number;
+  /** False: `done` and `total` are no bytes. */
+  bytes: boolean;
+}
+
+export interface BuildOptions {
+  source: Exclude<Source, { kind: 'image' }>;
+  output: string;
+  /** Where layers are expanded to; default: the output's folder. */
+  temp?: string;
+  compressor: Packer;
+  level?: number;
+  /** Default `keep`; of a folder, for who is not root, root. */
+  owner?: Ownership;
+  changes?: ConfigChanges;
+  signal: AbortSignal;
+  onStep?: (step: BuildStep) => void;
+  /** Said once for each attribute that an image cannot keep. */
+  onDropped?: (attribute: string) => void;
+  env?: Readonly<Record<string, string | undefined>>;
+}
+
+export interface Built {
+  path: string;
+  /** Bytes. */
+  size: number;
+}
+
+/**
+ * Builds. Whatever goes wrong, or is aborted, nothing stays under the output's name that was not there before, and no
+ * other file.
+ * @throws {YavmError} YAVM_E_IMAGE_ARCHIVE, YAVM_E_IMAGE_DIGEST, YAVM_E_IMAGE_METADATA, YAVM_E_IMAGE_BUILD,
+ * YAVM_E_DISK_FULL, YAVM_E_MKSQUASHFS_MISSING, YAVM_E_COMPRESSOR_MISSING; the signal's reason
+ */
+export async function buildImage(options: BuildOptions): Promise<Built> {
+  const { source, env = process.env } = options;
+  const output = resolve(options.output);
+  const folder = dirname(output);
+  checkPlace(source, output);
+  const container = source.kind === 'container' ? source.image : null;
+  const trailer = encodeTrailer(buildConfig(container?.config ?? {}, options.changes ?? {}));
+  const epoch = parseEpoch(env.SOURCE_DATE_EPOCH);
+  const temporary = join(folder, `.${basename(output).slice(0, 200)}.${randomBytes(6).toString('hex')}.tmp`);
+  try {
+    if (source.kind === 'folder') await packFolder(options, temporary, epoch);
+    else if (source.kind === 'tar')
+      await packLayers(options, temporary, { epoch, created: 0, layers: [{ section: source.tar }] });
+    else await packLayers(options, temporary, { epoch, ...source.image });
+    const size = finish(temporary, trailer, output);
+    return { path: output, size };
+  } catch (error) {
+    rmSync(temporary, { force: true });
+    throw error instanceof YavmError || options.signal.aborted ? error : writeError(output, error);
+  }
+}
+
+/** @throws {ImageBuildError} the output could not be there: no folder, a folder in its place, or inside of what is packed */
+function checkPlace(source: Source, output: string): void {
+  let folder: string;
+  try {
+    folder = realpathSync(dirname(output));
+  } catch (cause) {
+    throw new ImageBuildError(`${output}: cannot be written`, { cause });
+  }
+  try {
+    if (statSync(output).isDirectory()) throw new ImageBuildError(`${output}: is a folder`);
+  } catch (error) {
+    if (!hasErrno(error, 'ENOENT')) throw error;
+  }
+  if (source.kind !== 'folder') return;
+  const packed = realpathSync(source.path);
+  if (folder !== packed && !folder.startsWith(packed === sep ? sep : `${packed}${sep}`)) return;
+  throw new ImageBuildError(`${output}: lies in the folder that is packed`, {
+    hint: 'Choose a place outside of it with --output.',
+  });
+}
+
+/** Seconds since the epoch; null: not set. @throws {YavmError} YAVM_E_USAGE */
+function parseEpoch(text: string | undefined): number | null {
+  if (text === undefined || text === '') return null;
+  const value = /^\d+$/.test(text) ? Number(text) : Number.NaN;
+  if (value <= MAX_TIME) return value;
+  throw new YavmError('YAVM_E_USAGE', `SOURCE_DATE_EPOCH: '${text}' is no number of seconds`);
+}
+
+/** Times that squashfs can keep. */
+const MAX_TIME = 2 ** 32 - 1;
+
+async function packFolder(options: BuildOptions, output: string, epoch: number | null): Promise<void> {
+  const { source, compressor, level, signal, onStep, env } = options;
+  const mine = process.getuid?.() ?? 0;
+  const root = statSync(source.path);
+  await runMksquashfs({
+    source: { folder: resolve(source.path) },
+    ...{ output, compressor, level, signal, env },
+    // An ordinary user's files are all his own, and his number says nothing in a VM; root's may be of anybody.
+    owner: options.owner ?? (mine === 0 ? 'keep' : { uid: 0, gid: 0 }),
+    time: epoch ?? Math.min(Math.max(Math.floor(root.mtimeMs / 1000), 0), MAX_TIME),
+    clampTimes: epoch !== null,
+    onProgress: onStep && ((done, total) => onStep({ step: 'pack', done, total, bytes: false })),
+  });
+}
+
+interface Layered {
+  epoch: number | null;
+  created: number;
+  layers: readonly LayerSource[];
+}
+
+async function packLayers(options: BuildOptions, output: string, layered: Layered): Promise<void> {
+  const { compressor, level, signal, onStep, env, owner = 'keep' } = options;
+  const spools: Spool[] = [];
+  try {
+    const tree = await flatten(options, layered, spools);
+    const total = contentSize(tree);
+    let done = 0;
+    const onContent = (count: number) => {
+      done += count;
+      onStep?.({ step: 'pack', done, total, bytes: true });
+    };
+    await runMksquashfs({
+      source: { tar: tarOf(tree, { onContent }) },
+      ...{ output, compressor, level, signal, env, owner },
+      rootMode: tree.root.inode.mode,
+      time: layered.epoch ?? imageTime(tree, layered.created),
+      // Of a tar mksquashfs gives the root the time of now; cut to the image's own it is always the same.
+      clampTimes: true,
+    });
+  } finally {
+    for (const spool of spools) spool.close();
+  }
+}
+
+/** Reads all layers, the lowest first. */
+async function flatten(
+  options: BuildOptions,
+  { created, layers }: Layered,
+  spools: Spool[],
+): Promise<FileTree> {
+  const { source, signal, onStep } = options;
+  const folder = options.temp ?? dirname(resolve(options.output));
+  const total = layers.reduce((sum, { section }) => sum + section.size, 0);
+  let done = 0;
+  const onBytes = (count: number) => {
+    done += count;
+    onStep?.({ step: 'read', done, total, bytes: true });
+  };
+  const whiteouts = source.kind === 'container';
+  const tree = new FileTree(created);
+  const seen = new Set<string>();
+  const onDropped = (attribute: string) => {
+    if (!seen.has(attribute)) options.onDropped?.(attribute);
+    seen.add(attribute);
+  };
+  for (const [layer, { section, stored, plain }] of layers.entries()) {
+    const expanded = await expand(section, { signal, folder, stored, plain, onBytes });
+    if (expanded.spool) spools.push(expanded.spool);
+    const archive: Section = expanded.section;
+    await applyLayer(tree, archive, { layer, whiteouts, onDropped, signal, needsEnd: !whiteouts });
+  }
+  return tree;
+}
+
+/** The youngest file's time, so that none is cut. Times of the future are: mksquashfs would give the root that of now. */
+function imageTime(tree: FileTree, created: number): number {
+  const now = Math.floor(Date.now() / 1000);
+  let newest = created <= now ? created : 0;
+  const pending: Node[] = [tree.root];
+  for (let node = pending.pop(); node; node = pending.pop()) {
+    if (node.inode.mtime > newest && node.inode.mtime <= now) newest = node.inode.mtime;
+    if (node.children) for (const child of node.children.values()) pending.push(child);
+  }
+  return newest;
+}
+
+/** Appends the configuration, and gives the file its name. @returns its size */
+function finish(temporary: string, trailer: Buffer, output: string): number {
+  const fd = openSync(temporary, 'a');
+  try {
+    for (let done = 0; done < trailer.length; ) done += writeSync(fd, trailer, done);
+    chmodSync(temporary, 0o666 & ~process.umask());
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+  const { size } = statSync(temporary);
+  renameSync(temporary, output);
+  syncFolder(dirname(output));
+  return size;
+}
+
+/** The name is on the disk then, too. */
+function syncFolder(folder: string): void {
+  const fd = openSync(folder, 'r');
+  try {
+    fsyncSync(fd);
+  } catch (error) {
+    // Some network file systems do not sync folders.
+    if (!hasErrno(error, 'EINVAL')) throw error;
+  } finally {
+    closeSync(fd);
+  }
+}

@@ -1,0 +1,144 @@
+/** Runs mksquashfs: a tar through its standard input, or a folder that it reads itself. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { availableParallelism, totalmem } from 'node:os';
+import type { Readable, Writable } from 'node:stream';
+import { deferred } from '../../lib/deferred.ts';
+import { findProgram } from '../../lib/programs.ts';
+import { TextTail } from '../../lib/text-tail.ts';
+import { ImageBuildError } from '../errors.ts';
+import { diskFull } from './disk-error.ts';
+import { type Packer, packerWords } from './packers.ts';
+import { nextTurn } from './section.ts';
+
+/** Who owns what is packed: as it is found, or one for all. */
+export type Ownership = 'keep' | { uid: number; gid: number };
+
+export interface PackOptions {
+  source: { tar: Iterable<Buffer> } | { folder: string };
+  /** The file; it must not exist. After a failure it may be there, in part. */
+  output: string;
+  compressor: Packer;
+  level?: number;
+  owner: Ownership;
+  /** Permissions of the root; of a folder they are its own. */
+  rootMode?: number;
+  /** When the image was made, seconds since the epoch. */
+  time: number;
+  /** No file is younger than `time` (SOURCE_DATE_EPOCH). */
+  clampTimes: boolean;
+  signal: AbortSignal;
+  /** Blocks of a folder, as mksquashfs counts them. */
+  onProgress?: (done: number, total: number) => void;
+  env?: Readonly<Record<string, string | undefined>>;
+}
+
+/** Memory for its queues at most; its own bound is a quarter of the machine's. */
+const MAX_MEMORY = 1024 ** 3;
+const MIB = 1024 ** 2;
+const MESSAGES = 4096;
+
+/** mksquashfs's words. Pure but for the machine's size. */
+export function packArguments(options: PackOptions): string[] {
+  const { source, output, compressor, level, owner, rootMode, time, clampTimes } = options;
+  const memory = Math.floor(Math.min(totalmem() / 4, MAX_MEMORY) / MIB);
+  return [
+    ...('folder' in source ? [source.folder, output] : ['-', output, '-tar']),
+    // A file that cannot be read would be empty in the image, with a warning.
+    ...['-noappend', '-no-recovery', '-exit-on-error', '-reproducible'],
+    ...('folder' in source && options.onProgress ? ['-progress'] : ['-quiet', '-no-progress']),
+    ...['-processors', String(availableParallelism()), '-mem', `${memory}M`],
+    ...packerWords(compressor, level),
+    ...(rootMode === undefined ? [] : ['-root-mode', rootMode.toString(8)]),
+    ...(clampTimes ? [] : ['-mkfs-time', String(time)]),
+    ...ownerWords(owner),
+  ];
+}
+
+function ownerWords(owner: Ownership): string[] {
+  if (owner === 'keep') return [];
+  return ['-force-uid', String(owner.uid), '-force-gid', String(owner.gid)];
+}
+
+/**
+ * @throws {YavmError} YAVM_E_MKSQUASHFS_MISSING, YAVM_E_DISK_FULL, YAVM_E_IMAGE_BUILD with its last words; what the tar
+ * throws; the signal's reason, mksquashfs killed
+ */
+export async function runMksquashfs(options: PackOptions): Promise<void> {
+  const { source, signal, env = process.env } = options;
+  const program = findProgram('mksquashfs', env);
+  signal.throwIfAborted();
+  const child = spawn(program, packArguments(options), {
+    stdio: ['tar' in source ? 'pipe' : 'ignore', 'pipe', 'pipe'],
+    env: { ...env, LC_ALL: 'C', SOURCE_DATE_EPOCH: options.clampTimes ? String(options.time) : undefined },
+  });
+  const kill = () => void child.kill('SIGKILL');
+  signal.addEventListener('abort', kill, { once: true });
+  const said = new TextTail(MESSAGES);
+  child.stderr?.on('data', (chunk: Buffer) => said.push(chunk));
+  watchOutput(child.stdout as Readable, said, options.onProgress);
+  const ended = endOf(child);
+  try {
+    if ('tar' in source) await feed(child.stdin as Writable, source.tar, ended);
+    const end = await ended;
+    // Ctrl-C reaches mksquashfs too: our own signal, which says why, may come a moment later.
+    await nextTurn();
+    signal.throwIfAborted();
+    if (end !== 'ok') throw failure(options, end, said);
+  } catch (error) {
+    kill();
+    await ended;
+    signal.throwIfAborted();
+    throw error;
+  } finally {
+    signal.removeEventListener('abort', kill);
+  }
+}
+
+/** How it ended: in words, or `ok`. Never rejects. */
+function endOf(child: ChildProcess): Promise<string> {
+  const end = deferred<string>();
+  child.once('error', (error) => end.resolve(`cannot be started: ${error.message}`));
+  child.once('close', (code, signal) => {
+    if (code === 0) end.resolve('ok');
+    else end.resolve(signal ? `was ended by ${signal}` : `ended with status ${code}`);
+  });
+  return end.promise;
+}
+
+/** Hands the tar over at the pace at which it is read; stops when mksquashfs has ended, which is judged by its end. */
+async function feed(stdin: Writable, tar: Iterable<Buffer>, ended: Promise<string>): Promise<void> {
+  stdin.on('error', () => {});
+  let over = false;
+  void ended.then(() => {
+    over = true;
+  });
+  for (const piece of tar) {
+    if (over || stdin.destroyed) return;
+    if (!stdin.write(piece)) await Promise.race([once(stdin, 'drain').catch(() => {}), ended]);
+  }
+  stdin.end();
+}
+
+/** Takes the progress bar, `[===|  ] 12/345  3%`, out of what is said. */
+function watchOutput(stdout: Readable, said: TextTail, onProgress: PackOptions['onProgress']): void {
+  stdout.on('data', (chunk: Buffer) => {
+    const bars = [...chunk.toString('latin1').matchAll(/\]\s+(\d+)\/(\d+)\s+\d+%/g)];
+    const last = bars.at(-1);
+    if (last) onProgress?.(Number(last[1]), Number(last[2]));
+    else if (/error|failed/i.test(chunk.toString('latin1'))) said.push(chunk);
+  });
+}
+
+/** Words of the system for a disk that is full, a used-up quota, and a file that may not grow. */
+const FULL = /No space left on device|Disk quota exceeded|File too large/;
+
+function failure({ output, source }: PackOptions, end: string, said: TextTail): Error {
+  const words = said.lines(3).join('; ');
+  if (FULL.test(words) || end.includes('SIGXFSZ')) return diskFull(output, new Error(words || end));
+  const hint = 'folder' in source && /Could not open|Failed to read/.test(words) ? READABLE : undefined;
+  return new ImageBuildError(`mksquashfs ${end}${words === '' ? '' : `: ${words}`}`, { hint });
+}
+
+const READABLE =
+  'All files of the folder must be readable by who builds the image, and stay as they are meanwhile.';

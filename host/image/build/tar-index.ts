@@ -1,0 +1,291 @@
+/**
+ * What is in a tar, and where: only headers are read, so that an index of a large layer takes no longer than its number
+ * of files. Content is read later, at its place. Names, link targets and attributes stay the bytes that they are.
+ */
+import { ImageArchiveError } from '../errors.ts';
+import { type PaxRecord, parsePax, paxNumber } from './pax.ts';
+import { nextTurn, readPart, type Section } from './section.ts';
+import { checkSparse, oldSparse, paxSparse, type Segment, type SparseMap } from './sparse.ts';
+import { BLOCK, type Header, isZero, parseHeader } from './tar-header.ts';
+
+export type EntryType = 'file' | 'hardlink' | 'symlink' | 'character' | 'block' | 'directory' | 'fifo';
+
+/** Content of a regular file: a part of the archive, and where that belongs when the file has holes. */
+export interface Content {
+  archive: Section;
+  /** In the archive. */
+  at: number;
+  /** Bytes of the file, holes included. */
+  size: number;
+  /** Null: the content is whole. */
+  segments: Segment[] | null;
+}
+
+export interface TarEntry {
+  type: EntryType;
+  /** As it stands in the archive, a byte a character: nothing is resolved or refused yet. */
+  name: string;
+  linkName: string;
+  mode: number;
+  uid: number;
+  gid: number;
+  /** Seconds since the epoch, as squashfs can keep them. */
+  mtime: number;
+  major: number;
+  minor: number;
+  /** Extended attributes by name; null: none. */
+  xattrs: ReadonlyMap<string, Buffer> | null;
+  /** Of regular files. */
+  content: Content | null;
+}
+
+export interface IndexOptions {
+  signal: AbortSignal;
+  /** An archive without its end mark was cut off. Layers, whose digest is known, may do without. */
+  needsEnd?: boolean;
+}
+
+/** Largest pax header and longest GNU name, bytes. An attribute has at most 64 KiB, a path 4 KiB. */
+const MAX_PAX = 4 * 1024 * 1024;
+const MAX_NAME = 64 * 1024;
+/** Headers about one entry. */
+const MAX_META = 16;
+/** Bytes of the archive read at a time: many small files lie in one window. */
+const WINDOW = 256 * 1024;
+/** Entries after which others get their turn. */
+const TURN = 1000;
+/** Times that squashfs can keep, seconds: 32 bits without a sign. */
+const MAX_TIME = 2 ** 32 - 1;
+/** Owners that a kernel takes: 2^32 - 1 means "none". */
+const MAX_ID = 2 ** 32 - 2;
+
+const TYPES: Readonly<Record<string, EntryType>> = {
+  '0': 'file',
+  '1': 'hardlink',
+  '2': 'symlink',
+  '3': 'character',
+  '4': 'block',
+  '5': 'directory',
+  '6': 'fifo',
+  // "Contiguous", and GNU's old sparse form: regular files both.
+  '7': 'file',
+  S: 'file',
+};
+/** A label of the whole archive: no entry. */
+const VOLUME_LABEL = 'V';
+
+/** All entries, in the archive's order. @throws {ImageArchiveError} the message begins with the archive's name and the place. */
+export async function* readTarIndex(archive: Section, options: IndexOptions): AsyncGenerator<TarEntry> {
+  const reader = new Reader(archive, options.needsEnd !== false);
+  for (let count = 1; ; count++) {
+    const entry = reader.next();
+    if (entry === null) return;
+    yield entry;
+    if (count % TURN !== 0) continue;
+    await nextTurn();
+    options.signal.throwIfAborted();
+  }
+}
+
+/** What the headers before an entry say about it. */
+interface Meta {
+  records: PaxRecord[];
+  name?: string;
+  linkName?: string;
+}
+
+class Reader {
+  readonly #archive: Section;
+  readonly #needsEnd: boolean;
+  #at = 0;
+  #window: Buffer = Buffer.alloc(0);
+  #windowAt = 0;
+  #global: PaxRecord[] = [];
+
+  constructor(archive: Section, needsEnd: boolean) {
+    this.#archive = archive;
+    this.#needsEnd = needsEnd;
+  }
+
+  /** The next entry, null at the end. */
+  next(): TarEntry | null {
+    const place = this.#at;
+    try {
+      return this.#next();
+    } catch (error) {
+      if (error instanceof ImageArchiveError && !error.message.startsWith(this.#archive.name))
+        error.message = `${this.#archive.name}: at byte ${place}: ${error.message}`;
+      throw error;
+    }
+  }
+
+  #next(): TarEntry | null {
+    const meta: Meta = { records: [] };
+    for (let count = 0; count <= MAX_META; count++) {
+      const block = this.#block();
+      if (block === null) {
+        if (count > 0) throw new ImageArchiveError('the archive ends behind a header about the next entry');
+        return null;
+      }
+      const header = parseHeader(block);
+      if (!this.#takeMeta(header, meta)) return this.#entry(header, block, meta);
+    }
+    throw new ImageArchiveError(`more than ${MAX_META} headers about one entry`);
+  }
+
+  /** The header that is next; null at the end mark, and at the archive's end when that may be missing. */
+  #block(): Buffer | null {
+    if (this.#at + BLOCK > this.#archive.size) {
+      const atEnd = this.#at === this.#archive.size;
+      if (atEnd && !this.#needsEnd) return null;
+      throw new ImageArchiveError(atEnd ? 'the end mark is missing: it was cut off' : 'it was cut off');
+    }
+    const inside = this.#at - this.#windowAt;
+    if (inside < 0 || inside + BLOCK > this.#window.length) {
+      // A header behind large content: the rest of the window would be content again.
+      const length = Math.min(WINDOW, this.#archive.size - this.#at);
+      this.#window = readPart(this.#archive, this.#at, length);
+      this.#windowAt = this.#at;
+    }
+    const block = this.#window.subarray(this.#at - this.#windowAt, this.#at - this.#windowAt + BLOCK);
+    this.#at += BLOCK;
+    return isZero(block) ? null : block;
+  }
+
+  /** Takes a header that is about the next entry, with its content. @returns false: it is an entry. */
+  #takeMeta(header: Header, meta: Meta): boolean {
+    switch (header.type) {
+      case 'x':
+        meta.records = parsePax(this.#metaContent(header, MAX_PAX));
+        return true;
+      case 'g':
+        this.#global = parsePax(this.#metaContent(header, MAX_PAX));
+        return true;
+      case 'L':
+        meta.name = untilNul(this.#metaContent(header, MAX_NAME));
+        return true;
+      case 'K':
+        meta.linkName = untilNul(this.#metaContent(header, MAX_NAME));
+        return true;
+      case VOLUME_LABEL:
+        this.#skip(header.size);
+        return true;
+      default:
+        return false;
+    }
+  }
+
+  #metaContent({ size }: Header, limit: number): Buffer {
+    if (size > limit)
+      throw new ImageArchiveError(`a header about the next entry has ${size} bytes, more than ${limit}`);
+    const bytes = readPart(this.#archive, this.#at, size);
+    this.#skip(size);
+    return bytes;
+  }
+
+  #skip(size: number): void {
+    const padded = Math.ceil(size / BLOCK) * BLOCK;
+    // The last block's padding may be missing where the end mark may.
+    if (this.#at + size > this.#archive.size)
+      throw new ImageArchiveError('it was cut off in the middle of a file');
+    this.#at = Math.min(this.#at + padded, this.#archive.size);
+  }
+
+  #entry(header: Header, block: Buffer, meta: Meta): TarEntry {
+    const type = TYPES[header.type];
+    if (!type) throw new ImageArchiveError(`an entry of the unknown type ${JSON.stringify(header.type)}`);
+    const records = this.#global.length > 0 ? [...this.#global, ...meta.records] : meta.records;
+    const entry: TarEntry = {
+      type,
+      name: meta.name ?? header.name,
+      linkName: meta.linkName ?? header.linkName,
+      mode: header.mode,
+      uid: header.uid,
+      gid: header.gid,
+      mtime: header.mtime,
+      major: header.major,
+      minor: header.minor,
+      xattrs: null,
+      content: null,
+    };
+    let size = header.size;
+    const xattrs = new Map<string, Buffer>();
+    for (const record of records) {
+      if (record.key === 'size') size = paxNumber(record);
+      else applyRecord(entry, record, xattrs);
+    }
+    // The path of such a file is made up, for readers that do not know of holes.
+    const sparseName = records.findLast(({ key }) => key === 'GNU.sparse.name');
+    if (sparseName) entry.name = sparseName.value.toString('latin1');
+    if (xattrs.size > 0) entry.xattrs = xattrs;
+    entry.mtime = Math.min(Math.max(entry.mtime, 0), MAX_TIME);
+    if (entry.uid > MAX_ID || entry.gid > MAX_ID)
+      throw new ImageArchiveError(`the owner ${entry.uid}:${entry.gid} is out of range`);
+    if (type === 'file') {
+      const behind = this.#at;
+      const sparse = header.type === 'S' ? oldSparse(block, this.#archive, behind) : null;
+      // The old form's map is not counted in the size, the others' is.
+      if (sparse) this.#skip(sparse.mapSize);
+      entry.content = this.#content(size, records, sparse);
+      this.#skip(size);
+    } else if (type !== 'hardlink' && type !== 'symlink') {
+      // Links have a size in some archives, but never content.
+      this.#skip(size);
+    }
+    return entry;
+  }
+
+  #content(size: number, records: readonly PaxRecord[], old: SparseMap | null): Content {
+    const archive = this.#archive;
+    const at = this.#at;
+    const sparse = old ?? paxSparse(records, archive, { at, size });
+    if (!sparse) return { archive, at, size, segments: null };
+    const before = old ? 0 : sparse.mapSize;
+    checkSparse(sparse, size - before);
+    return { archive, at: at + before, size: sparse.size, segments: sparse.segments };
+  }
+}
+
+/** Attributes as star and Go write them (raw bytes), and as libarchive does (base64, the name in percent form). */
+const SCHILY = 'SCHILY.xattr.';
+const LIBARCHIVE = 'LIBARCHIVE.xattr.';
+
+function applyRecord(entry: TarEntry, record: PaxRecord, xattrs: Map<string, Buffer>): void {
+  const { key, value } = record;
+  switch (key) {
+    case 'path':
+    case 'linkpath':
+      // Empty: the header's own counts (POSIX).
+      if (value.length === 0) return;
+      if (key === 'path') entry.name = value.toString('latin1');
+      else entry.linkName = value.toString('latin1');
+      return;
+    case 'uid':
+      entry.uid = paxNumber(record);
+      return;
+    case 'gid':
+      entry.gid = paxNumber(record);
+      return;
+    case 'mtime':
+      entry.mtime = paxNumber(record, Number.MIN_SAFE_INTEGER);
+      return;
+  }
+  // Copied: the header's bytes are not kept for a few of them.
+  if (key.startsWith(SCHILY)) xattrs.set(key.slice(SCHILY.length), Buffer.from(value));
+  else if (key.startsWith(LIBARCHIVE)) {
+    const name = percentDecoded(key.slice(LIBARCHIVE.length));
+    // Where a writer gives both forms, the raw one counts.
+    if (!xattrs.has(name)) xattrs.set(name, Buffer.from(value.toString('latin1'), 'base64'));
+  }
+}
+
+function percentDecoded(text: string): string {
+  return text.replace(/%([0-9A-Fa-f]{2})/g, (_, hex: string) =>
+    String.fromCharCode(Number.parseInt(hex, 16)),
+  );
+}
+
+function untilNul(bytes: Buffer): string {
+  const end = bytes.indexOf(0);
+  return bytes.toString('latin1', 0, end < 0 ? bytes.length : end);
+}
