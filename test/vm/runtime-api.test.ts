@@ -224,7 +224,11 @@ t.test('start-entrypoint, volumes, and a writable layer in memory', { timeout: 2
   });
   const at = activity(t, image);
   at.head.push('--task-package', DEMO_IMAGE);
-  const override = { '/': { ram: { size: '32 MB' } }, '/scratch': { ram: { size: '1048.6 KB' } } };
+  const override = {
+    '/': { ram: { size: '32 MB' } },
+    '/scratch': { ram: { size: '1048.6 KB' } },
+    '/data': { storage: { size: '67.1 MB', errors: 'continue' } },
+  };
   const deployed = await deploy(t, at, '--volume-override', JSON.stringify(override));
   t.equal(deployed.code, 0, deployed.stderr);
   const { vols } = JSON.parse(deployed.stdout);
@@ -251,10 +255,13 @@ t.test('start-entrypoint, volumes, and a writable layer in memory', { timeout: 2
   const { run } = await api.run(
     '/bin/sh',
     '-c',
-    'cat task; echo " $OF"; df -k /scratch | tail -n 1; ls -d /golem/out',
+    'cat task; echo " $OF"; df -k /scratch | tail -n 1; ls -d /golem/out; touch /data/x; grep " /data " /proc/mounts',
   );
   const end = await api.end(run?.pid ?? 0);
-  t.match(end, { returnCode: 0, stdout: /^top layer image\n.* 1028 .*\n\/golem\/out\n$/ });
+  t.match(end, {
+    returnCode: 0,
+    stdout: /^top layer image\n.* 1028 .*\n\/golem\/out\n\/dev\/vd\w \/data ext4 rw,.*\n$/,
+  });
 
   await t.test("a volume is the supervisor's folder, in both directions, at once", async (t) => {
     writeFileSync(join(volume, 'in'), 'from the supervisor');
@@ -298,6 +305,11 @@ t.test(
       ['no package', ['--workdir', at.work, 'deploy', '--'], /YAVM_E_USAGE/],
       ['no deployment', [...at.head, 'start'], /YAVM_E_DEPLOYMENT/],
       ['a bad volume', [...at.head, '--volume-override', '{"/x":3}', 'deploy'], /YAVM_E_VOLUME/],
+      [
+        'more storage than there is',
+        [...at.head, '--volume-override', '{"/x":{"storage":{"size":"900.0 TB"}}}', 'deploy'],
+        /YAVM_E_VOLUME|YAVM_E_STORAGE_OVERCOMMIT/,
+      ],
       ['an option unknown to all', [...at.head, '--colour', 'deploy'], /YAVM_E_USAGE/],
     ];
     for (const [name, words, error] of cases) {

@@ -106,13 +106,16 @@ function checkMke2fs(probes: Probes): Finding {
   return ok(probes.find('mke2fs'));
 }
 
-/** Only volumes of a stock exe-unit need it. */
+/** Only folders of the host need it, and only where the VM's kernel has no 9p. */
 function checkVirtiofsd(probes: Probes): Finding {
   try {
     return ok(probes.find('virtiofsd'));
   } catch (error) {
     if (!isYavmError(error)) throw error;
-    return warn(`${error.message}: no volumes as the runtime of a stock exe-unit`, error.hint);
+    return warn(
+      `${error.message}: no volumes as the runtime of a stock exe-unit, nor by --volume, unless the VM's kernel has 9p`,
+      error.hint,
+    );
   }
 }
 
