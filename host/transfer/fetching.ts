@@ -1,4 +1,5 @@
 /** One file on its way: what is missing of it is asked for, on one connection or on several that help each other. */
+import { sleep } from '../lib/deadline.ts';
 import { deferred } from '../lib/deferred.ts';
 import { formatSize } from '../lib/size.ts';
 import { gathered, sizeOf, split } from './gather.ts';
@@ -16,7 +17,9 @@ import { type Segment, Segments } from './segments.ts';
  * Measured over a long line (the bench `line`): two connections bring 1.5 times as much as one, four 2.6 times; eight bring a
  * fifth on top of that, and are more than many servers let one client have.
  */
-const LINES: Lines = { connections: 4, segment: 32 * 1024 * 1024 };
+const LINES: Lines = { connections: 4, segment: 32 * 1024 * 1024, patience: 1000 };
+/** Bytes a second: more fill a line of a gigabit, and several connections would only cost. */
+const FAST = 100e6;
 /**
  * A large file's segments are so many times as large: each begins with a connection that is slow at first. Larger ones
  * leave the hash further behind, and more to be fetched again after a kill.
@@ -129,8 +132,12 @@ export class Fetching {
     return this.#plan.total - this.#plan.present >= 2 * this.#lines.segment;
   }
 
-  /** Fetches along with the first connection, on a second one; on more when the server has served that. Never fails. */
+  /** Fetches along with a slow first connection, on a second one; on more when the server has served that. Never fails. */
   async #help(signal: AbortSignal): Promise<void> {
+    const { patience, connections } = this.#lines;
+    const before = this.#received;
+    await sleep(patience, signal).catch(() => {});
+    if (signal.aborted || (this.#received - before) * 1000 > FAST * patience) return;
     const served = deferred<boolean>();
     const helper = async () => {
       try {
@@ -141,7 +148,7 @@ export class Fetching {
       served.resolve(false);
     };
     const first = helper();
-    const more = (await served.promise) ? this.#lines.connections - 2 : 0;
+    const more = (await served.promise) ? connections - 2 : 0;
     await Promise.all([first, ...Array.from({ length: more }, helper)]);
   }
 

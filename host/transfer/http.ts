@@ -26,6 +26,8 @@ export interface Lines {
   connections: number;
   /** Bytes that a connection is given at a time at least. A file of less than two of these takes one connection. */
   segment: number;
+  /** Milliseconds after which a first connection is helped that is not fast by then. */
+  patience: number;
 }
 
 export interface DownloadOptions extends ConnectionSettings {

@@ -371,7 +371,7 @@ t.test('large parts of a file earn new attempts', async (t) => {
   const result = await download(new URL(origin), sink, {
     signal: new AbortController().signal,
     maxSize: 2 ** 30,
-    lines: { connections: 1, segment: 2 ** 30 },
+    lines: { connections: 1, segment: 2 ** 30, patience: 0 },
     sleep: async (milliseconds) => void waits.push(milliseconds),
   });
   t.equal(result.size, large.length);
