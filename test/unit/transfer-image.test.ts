@@ -1,40 +1,15 @@
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
-import {
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
-import { tmpdir } from 'node:os';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import t, { type Test } from 'tap';
 import { type FetchOptions, fetchImage } from '../../host/transfer/image.ts';
 import type { ProgressReport } from '../../host/transfer/types.ts';
 import { type Handler, serve, sha3, startServer, taskPackage } from '../lib/http-server.ts';
+import { cacheFolder, fetchElsewhere, filesIn } from '../lib/image-cache.ts';
 import { Random } from '../lib/random.ts';
 
 const CONTENT = new Random(7).bytes(300_000);
 const ETAG = '"version-1"';
-
-function cache(t: Test): string {
-  const folder = mkdtempSync(join(tmpdir(), 'yavm-cache-'));
-  t.teardown(() => rmSync(folder, { recursive: true, force: true }));
-  return join(folder, 'cache');
-}
-
-/** What is in a cache: images and part files; our records and folders left out. */
-function files(folder: string): string[] {
-  if (!existsSync(folder)) return [];
-  return readdirSync(folder, { recursive: true, withFileTypes: true })
-    .filter((entry) => entry.isFile() && !entry.name.endsWith('.json'))
-    .map((entry) => entry.name)
-    .sort();
-}
 
 interface Setup {
   folder: string;
@@ -48,7 +23,7 @@ interface Setup {
 /** A server that answers by `handler`, and a fetch of `CONTENT` from it, without real waits between attempts. */
 async function setUp(t: Test, handler: Handler): Promise<Setup> {
   const { origin, requests } = await startServer(t, handler);
-  const folder = cache(t);
+  const folder = cacheFolder(t);
   const reports: ProgressReport[] = [];
   const waits: number[] = [];
   const fetch = (options: Partial<FetchOptions> = {}) =>
@@ -72,7 +47,7 @@ t.test('an image is downloaded, checked, and then taken from the cache', async (
   const path = await fetch();
   t.equal(path, join(folder, NAME));
   t.ok(readFileSync(path).equals(CONTENT));
-  t.strictSame(files(folder), [NAME]);
+  t.strictSame(filesIn(folder), [NAME]);
   t.strictSame(reports.at(-1), { done: CONTENT.length, total: CONTENT.length, unit: 'Bytes' });
   t.match(requests[0]?.headers, { 'accept-encoding': 'identity', authorization: undefined });
   reports.length = 0;
@@ -110,12 +85,12 @@ t.test('a wrong hash is an error with upstream’s text, not tried again, and le
       'Incorrect hash provided or downloaded image is corrupted: ' +
       `calculated hash ${sha3(CONTENT.subarray(1))} differs from the expected one ${sha3(CONTENT)}`,
   });
-  t.strictSame(files(folder), []);
+  t.strictSame(filesIn(folder), []);
   t.strictSame([requests.length, waits.length], [1, 0]);
 });
 
 t.test('what a requestor may not name', async (t) => {
-  const options = { cacheFolder: cache(t) };
+  const options = { cacheFolder: cacheFolder(t) };
   const hash = `hash:sha3:${sha3(CONTENT)}`;
   const table: [taskPackage: string, code: string, message: RegExp][] = [
     ['http://127.0.0.1/x.gvmi', 'YAVM_E_URL', /^Invalid url: Missing hash$/],
@@ -132,7 +107,7 @@ t.test('what a requestor may not name', async (t) => {
 });
 
 t.test('files of this host, when that is allowed', async (t) => {
-  const folder = cache(t);
+  const folder = cacheFolder(t);
   mkdirSync(folder);
   const file = join(folder, 'a b%.gvmi');
   writeFileSync(file, CONTENT);
@@ -193,7 +168,7 @@ t.test('more than may be taken, or than there is room for, is refused before it 
     'unannounced',
   );
   await t.rejects(fetch({ maxSize: 2 ** 53 }), { code: 'YAVM_E_IMAGE_DOWNLOAD', message: /no room/ });
-  t.strictSame(files(folder), []);
+  t.strictSame(filesIn(folder), []);
   t.strictSame(waits, []);
 });
 
@@ -209,7 +184,7 @@ t.test('a signal ends a download at any time, and nothing is left', async (t) =>
   });
   await t.rejects(running, reason);
   await t.rejects(fetch({ signal: AbortSignal.abort(reason) }), reason, 'before it began');
-  t.strictSame(files(folder), []);
+  t.strictSame(filesIn(folder), []);
 });
 
 t.test('a signal ends the wait for another attempt', async (t) => {
@@ -218,7 +193,7 @@ t.test('a signal ends the wait for another attempt', async (t) => {
   const reason = new Error('the activity ends');
   const progress = ({ message }: ProgressReport) => message?.startsWith('Retry') && abort.abort(reason);
   await t.rejects(fetch({ signal: abort.signal, sleep: undefined, progress }), reason);
-  t.strictSame(files(folder), []);
+  t.strictSame(filesIn(folder), []);
 });
 
 t.test('two fetches of one image in a process download it once', async (t) => {
@@ -229,28 +204,8 @@ t.test('two fetches of one image in a process download it once', async (t) => {
   t.strictSame(paths, [join(folder, NAME), join(folder, NAME)]);
   t.equal(requests.length, 1);
   t.match(reports.filter((report) => report.message).at(-1), { message: 'Deployed image from cache' });
-  t.strictSame(files(folder), [NAME]);
+  t.strictSame(filesIn(folder), [NAME]);
 });
-
-/** A process that fetches an image and says its path, or the error; `within` is what starts it. */
-function fetchElsewhere(taskPackage: string, cacheFolder: string, within: string[] = []) {
-  const module = pathToFileURL(join(import.meta.dirname, '../../host/transfer/image.ts')).href;
-  const script = `
-    import { readdirSync } from 'node:fs';
-    import { fetchImage } from ${JSON.stringify(module)};
-    const options = ${JSON.stringify({ taskPackage, cacheFolder })};
-    const { code, message } = await fetchImage(options).catch((error) => error);
-    const path = code ? code + ' ' + message + ' ' + readdirSync(options.cacheFolder + '/.ya-vm') : '';
-    process.stdout.write(path || await fetchImage(options));
-  `;
-  const [program = '', ...args] = [...within, process.execPath, '--input-type=module', '-e', script];
-  const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'inherit'] });
-  let output = '';
-  child.stdout.on('data', (text) => {
-    output += text;
-  });
-  return { child, ended: once(child, 'close').then(([code]) => ({ code, output })) };
-}
 
 t.test('two processes that want one image download it once', async (t) => {
   const held: (() => void)[] = [];
@@ -264,7 +219,10 @@ t.test('two processes that want one image download it once', async (t) => {
   const first = new Promise<void>((resolve) => {
     onFirst = resolve;
   });
-  const other = fetchElsewhere(taskPackage(`${origin}/alpine.gvmi`, CONTENT), folder);
+  const other = fetchElsewhere({
+    taskPackage: taskPackage(`${origin}/alpine.gvmi`, CONTENT),
+    cacheFolder: folder,
+  });
   await first;
   // We come second, wait, and see what the other has got so far.
   const seen: ProgressReport[] = [];
@@ -279,7 +237,7 @@ t.test('two processes that want one image download it once', async (t) => {
   t.strictSame(await other.ended, { code: 0, output: join(folder, NAME) });
   t.equal(requests.length, 1);
   t.match(seen[0], { message: /^Waiting/ });
-  t.strictSame(files(folder), [NAME]);
+  t.strictSame(filesIn(folder), [NAME]);
 });
 
 t.test('a process that is killed leaves a part, which the next one removes', async (t) => {
@@ -291,13 +249,16 @@ t.test('a process that is killed leaves a part, which the next one removes', asy
     serve(request, response, CONTENT, index === 0 ? { stallAfter: 1000 } : {});
     if (index === 0) started();
   });
-  const { child, ended } = fetchElsewhere(taskPackage(`${origin}/alpine.gvmi`, CONTENT), folder);
+  const { child, ended } = fetchElsewhere({
+    taskPackage: taskPackage(`${origin}/alpine.gvmi`, CONTENT),
+    cacheFolder: folder,
+  });
   await begun;
   child.kill('SIGKILL');
   await ended;
-  t.match(files(folder), [/\.part$/, /\.lock$/], 'as a power cut leaves it');
+  t.match(filesIn(folder), [/\.part$/, /\.lock$/], 'as a power cut leaves it');
   await fetch();
-  t.strictSame(files(folder), [NAME]);
+  t.strictSame(filesIn(folder), [NAME]);
 });
 
 t.test('who holds the lock and does not get on is not waited for', async (t) => {
@@ -311,7 +272,7 @@ t.test('who holds the lock and does not get on is not waited for', async (t) => 
   t.equal(requests.length, 2);
   abort.abort(new Error('enough'));
   t.match(await hanging, { message: 'enough' });
-  t.strictSame(files(folder), [NAME]);
+  t.strictSame(filesIn(folder), [NAME]);
 });
 
 const skip = process.getuid?.() === 0 ? false : 'needs root, for a small file system';
@@ -322,7 +283,10 @@ t.test('a full disk is said, and nothing is left on it', { skip }, async (t) => 
   mkdirSync(folder);
   const mount = `mount -t tmpfs -o size=128k none ${folder} && exec "$@"`;
   const within = ['unshare', '--mount', '--propagation', 'private', 'sh', '-c', mount, 'sh'];
-  const { ended } = fetchElsewhere(taskPackage(`${origin}/alpine.gvmi`, CONTENT), folder, within);
+  const { ended } = fetchElsewhere(
+    { taskPackage: taskPackage(`${origin}/alpine.gvmi`, CONTENT), cacheFolder: folder },
+    within,
+  );
   const message = `${folder}: the disk is full, no room for ${origin}/alpine.gvmi`;
   t.strictSame(await ended, { code: 0, output: `YAVM_E_IMAGE_DOWNLOAD ${message} ` }, 'and no file is left');
   t.equal(requests.length, 1, 'not tried again');
@@ -336,7 +300,10 @@ t.test('a cache that can only be read serves what it has', { skip }, async (t) =
   writeFileSync(join(folder, NAME), CONTENT);
   const mount = `mount --bind ${folder} ${folder} && mount -o remount,bind,ro ${folder} && exec "$@"`;
   const within = ['unshare', '--mount', '--propagation', 'private', 'sh', '-c', mount, 'sh'];
-  const { ended } = fetchElsewhere(taskPackage(`${origin}/alpine.gvmi`, CONTENT), folder, within);
+  const { ended } = fetchElsewhere(
+    { taskPackage: taskPackage(`${origin}/alpine.gvmi`, CONTENT), cacheFolder: folder },
+    within,
+  );
   t.strictSame(await ended, { code: 0, output: join(folder, NAME) });
   t.equal(requests.length, 0);
 });
