@@ -4,7 +4,7 @@ import type { sleep } from '../lib/deadline.ts';
 import { YavmError } from '../lib/errors.ts';
 import type { Logger } from '../lib/logger.ts';
 import { type Ends, type TransferWords, transferCommand } from '../transfer/command.ts';
-import type { GuestFiles } from '../transfer/container.ts';
+import type { GuestFiles, Packing } from '../transfer/container.ts';
 import { fileDestination, fileSource } from '../transfer/file.ts';
 import { gftpDestination } from '../transfer/gftp-destination.ts';
 import { gftpSource } from '../transfer/gftp-source.ts';
@@ -19,6 +19,8 @@ export interface TransferParts {
   bus: Pick<Gsb, 'call'> | null;
   /** `file:` URLs are this host's files; else there is no such thing. */
   allowFiles: boolean;
+  /** Where archives that must be read twice wait, without names. */
+  tempFolder: string;
   env: Readonly<Record<string, string | undefined>>;
   progress(report: ProgressReport): void;
   signal: AbortSignal;
@@ -29,6 +31,7 @@ export interface TransferParts {
 
 /** Carries out a script's transfer; errors are those of {@link transferCommand}. */
 export async function runTransfer(words: TransferWords, parts: TransferParts): Promise<void> {
+  const packing = (own: TransferWords, format: string) => packingOf(own, format, parts.tempFolder);
   await transferCommand(words, { ...parts, ends: endsFor(parts), packing });
 }
 
@@ -54,6 +57,16 @@ function needBus(bus: TransferParts['bus']): Pick<Gsb, 'call'> {
   throw new YavmError('YAVM_E_UNSUPPORTED', 'gftp needs a node: this script runs without one');
 }
 
-async function packing(): Promise<never> {
-  throw new YavmError('YAVM_E_UNSUPPORTED', 'archives are not supported yet');
+/** Archives are checked before anything is transferred: an unknown format costs nobody a download. */
+async function packingOf(words: TransferWords, name: string, tempFolder: string): Promise<Packing> {
+  const { packArchive, parseArchiveFormat, parseFileset, unpackArchive } = await import(
+    '../transfer/archive/index.ts'
+  );
+  const { depth } = words;
+  const [format, fileset] = [parseArchiveFormat(name), parseFileset(words.fileset)];
+  const options = (signal: AbortSignal) => ({ format, depth, fileset, signal, tempFolder });
+  return {
+    pack: (tar, signal) => packArchive(tar, options(signal)),
+    unpack: (archive, signal) => unpackArchive(archive, options(signal)),
+  };
 }

@@ -221,11 +221,12 @@ export class VmRuntime implements ActivityRuntime {
     signal: AbortSignal,
   ): Promise<void> {
     this.#needDeployment();
-    const { bus, allowFiles, env, logger } = this.#options;
+    const { bus, allowFiles, diskFolder: tempFolder, env, logger } = this.#options;
     await this.#effects.transfer(command, {
       files: this.#started ? this.#needVm() : await this.#stage(),
       bus,
       allowFiles,
+      tempFolder,
       env,
       progress,
       signal: AbortSignal.any([signal, this.#life.signal]),

@@ -4,6 +4,7 @@
  * `node replay-supervisor.ts SETTINGS`, JSON of {@link ReplaySettings}. Each message on the IPC channel is the number of
  * a command of the runtime (deploy, start, run, transfer; counted from 0) that may end now.
  */
+import { tmpdir } from 'node:os';
 import { readExeUnitOptions } from '../../host/exe-unit/options.ts';
 import { runExeUnit } from '../../host/exe-unit/supervisor.ts';
 import { runTransfer } from '../../host/exe-unit/transfers.ts';
@@ -182,7 +183,8 @@ class RecordedRuntime implements ActivityRuntime {
       await runTransfer(
         { ...command, from: from as string, to: to as string },
         {
-          ...{ files: this.#files, bus: this.#bus, allowFiles: false, env: process.env, progress, signal },
+          ...{ files: this.#files, bus: this.#bus, allowFiles: false },
+          ...{ tempFolder: tmpdir(), env: process.env, progress, signal },
           ...{ logger: this.#logger, sleep: async () => {} },
         },
       );

@@ -4,6 +4,7 @@
  *
  * `node stand-in-supervisor.ts [options] service-bus ACTIVITY REPORT_URL -c CACHE -w WORK -a AGREEMENT`
  */
+import { tmpdir } from 'node:os';
 import { readExeUnitOptions } from '../../host/exe-unit/options.ts';
 import { runExeUnit } from '../../host/exe-unit/supervisor.ts';
 import { runTransfer } from '../../host/exe-unit/transfers.ts';
@@ -32,7 +33,16 @@ process.exitCode = await runExeUnit(options, {
   terminal: false,
   runtime(_task, logger, bus) {
     runtime.onTransfer = (command, progress, signal) =>
-      runTransfer(command, { files, bus, allowFiles: false, env, progress, signal, logger });
+      runTransfer(command, {
+        files,
+        bus,
+        allowFiles: false,
+        tempFolder: tmpdir(),
+        env,
+        progress,
+        signal,
+        logger,
+      });
     return runtime;
   },
 });
