@@ -24,10 +24,9 @@ export async function fetchTaskImage(
   options: FetchOptions,
   { manifest, hide }: { manifest: string; hide(values: string[]): void },
 ): Promise<TaskImage> {
-  const { path, release } = await leaseImage({
-    ...options,
-    progressOptions: { updateInterval: REPORT_INTERVAL },
-  });
+  const lease = await leaseImage({ ...options, progressOptions: { updateInterval: REPORT_INTERVAL } });
+  const { path } = lease;
+  const release = () => lease.release();
   try {
     const { config } = await verifyImage(path, { compressors: await readCompressors(manifest) });
     hide((config?.env ?? []).map((entry) => entry.slice(entry.indexOf('=') + 1)));
