@@ -58,6 +58,8 @@ export async function readFiles(agent: Agent, request: ReadFilesRequest, id: num
     native.close(write);
     const [reply] = await Promise.all([worked, source.sent]);
     return reply;
+  } catch (error) {
+    throw agent.stopping ? isStopping() : error;
   } finally {
     task.transfers.delete(id);
   }
@@ -95,15 +97,30 @@ export async function writeFiles(agent: Agent, request: WriteFilesRequest, id: n
     ]);
     native.close(read);
     return await worked;
+  } catch (error) {
+    throw agent.stopping ? isStopping() : error;
   } finally {
     task.transfers.delete(id);
     sink.stop();
   }
 }
 
-/** @throws {GuestError} not-configured; bad-request when the id names a transfer; file-failed when so many run already */
+/** Gives all transfers up, so that what they have half written is removed before the disks are unmounted. */
+export function cancelAll(task: Task): void {
+  for (const giveUp of task.transfers.values()) giveUp();
+}
+
+function isStopping(): GuestError {
+  return new GuestError('shutting-down', 'the VM is shutting down');
+}
+
+/**
+ * @throws {GuestError} not-configured; shutting-down; bad-request when the id names a transfer; file-failed when so many run
+ * already
+ */
 function taskWithRoom(agent: Agent, id: number): Task {
   const task = agent.task();
+  if (agent.stopping) throw isStopping();
   if (task.transfers.has(id))
     throw new GuestError('bad-request', `request id ${id} already names a transfer`);
   if (task.transfers.size < MAX_TRANSFERS) return task;

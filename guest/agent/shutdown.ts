@@ -5,6 +5,7 @@ import { SIGTERM } from '../lib/constants.ts';
 import { sleep } from '../lib/sleep.ts';
 import type { ShutdownRequest } from '../protocol/messages.ts';
 import type { Agent } from './agent.ts';
+import { cancelAll } from './files.ts';
 
 /** How long killed processes get to disappear (a process in uninterruptible sleep may not). */
 const KILL_DEADLINE = 2000;
@@ -27,6 +28,7 @@ export async function shutdown(agent: Agent, request: ShutdownRequest): Promise<
 
 async function stopCommands(agent: Agent, grace: number): Promise<void> {
   const { commands, cgroups } = agent.task();
+  cancelAll(agent.task());
   commands.signalAll(SIGTERM);
   if (await emptyWithin(agent, grace)) return;
   cgroups.killAll();

@@ -93,7 +93,8 @@ function followLinks(native: Native, rootFd: number, path: string): { directory:
   for (let links = 0; links <= MAX_LINKS; links++) {
     const parts = pathParts(current);
     const name = parts.pop();
-    if (name === undefined || name === '..' || current.endsWith('/')) throw isDirectory(path);
+    if (name === undefined || name === '..') throw isDirectory(path);
+    if (current.endsWith('/')) throw namesDirectory(path);
     const directory = `/${parts.join('/')}`;
     const target = linkTarget(native, rootFd, directory, name);
     if (target === null) return { directory, name };
@@ -134,6 +135,14 @@ function checkRegular(mode: number, path: string): void {
   if (type === S_IFREG) return;
   if (type === S_IFDIR) throw isDirectory(path);
   throw new GuestError('file-failed', `'${path}' is no regular file`, { errno: 'EINVAL', path });
+}
+
+/** With a slash at its end it can only be a directory, there or not; a file must be given its name. */
+function namesDirectory(path: string): GuestError {
+  return new GuestError('file-failed', `'${path}' names a directory, and no file in it`, {
+    errno: 'EISDIR',
+    path,
+  });
 }
 
 function isDirectory(path: string): GuestError {
