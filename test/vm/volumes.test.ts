@@ -3,10 +3,13 @@ import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { planVm } from '../../host/exe-unit/deployment.ts';
+import type { Flex } from '../../host/gsb/types.ts';
 import { verifyImage } from '../../host/image/verify.ts';
 import type { Vm } from '../../host/runtime/index.ts';
+import { begin, perform, sh } from '../lib/exe-unit-activity.ts';
 import { makeImage } from '../lib/images.ts';
 import { waitUntil } from '../lib/processes.ts';
+import { eventually } from '../lib/running.ts';
 import { bootAssets, DEMO_IMAGE, privateEnvironment, run, shell, startTestVm } from '../lib/vm.ts';
 
 t.setTimeout(0);
@@ -156,3 +159,36 @@ t.test('a sparse disk of hundreds of GiB beside small ones, mounted in no time',
   await shell(vm, 'echo x >/huge/x && echo y >/small/y && echo z >/more/z && sync');
   t.match(await shell(vm, 'grep " /more " /proc/mounts'), /errors=panic/);
 });
+
+t.test(
+  'an activity: more than the agreement has is refused at deploy; the vector has the most of all disks',
+  async (t) => {
+    const { requestor, vms } = await begin(t);
+    const deploy = (volumes: Flex): Flex[] => [{ deploy: { volumes } }];
+    t.match(await perform(requestor, deploy({ '/data': { storage: { size: '0.25 GiB' } } })), [
+      {
+        ok: false,
+        message: /ask for 256 MiB \(\/data 256 MiB\) of the agreement's 256 MiB.*YAVM_E_STORAGE_OVERCOMMIT/,
+      },
+    ]);
+    t.strictSame(vms(), [], 'no VM was started for that');
+    await perform(requestor, [{ terminate: {} }]);
+    const write =
+      'dd if=/dev/urandom of=/data/noise bs=1M count=48 2>/dev/null && sync && df -P -k / /data | tail -n 2';
+    const script: Flex[] = [
+      ...deploy({ '/data': { storage: { size: '100.7MB', errors: 'remount-ro', preallocate: null } } }),
+      { start: {} },
+      sh(write),
+    ];
+    const results = await perform(requestor, script);
+    t.match(results, [{ ok: true }, { ok: true }, { ok: true }]);
+    const [root = 0, data = 0] = `${results.at(-1)?.stdout}`
+      .split('\n')
+      .map((line) => Number(line.split(/\s+/)[1]) / 1024);
+    t.ok(root > 150 && root < 180 && data > 96 && data < 110, `${root} MiB and ${data} MiB`);
+    const storage = async () => ((await requestor.usage()).current?.[3] ?? 0) * 1024;
+    await eventually('48 MiB are counted', async () => (await storage()) >= 48);
+    await perform(requestor, [sh('rm /data/noise && sync')]);
+    t.ok((await storage()) >= 48, 'for good: the vector never falls');
+  },
+);
