@@ -74,7 +74,7 @@ export const COMMANDS: readonly CommandRow[] = [
     summary: "attach to a VM's serial console, or to a serial port",
     load: () => import('./console.ts'),
   },
-  { name: 'image', summary: 'look into task images', load: () => import('./image.ts') },
+  { name: 'image', summary: 'build, check and look into task images', load: () => import('./image.ts') },
   {
     name: 'initramfs',
     summary: 'build or inspect what VMs boot: kernel and initramfs',

@@ -1,4 +1,4 @@
-/** `ya-vm image inspect`: what an image file is, and what it says about commands. */
+/** `ya-vm image`: looks into images (here), builds, checks and names them. */
 import type { Command } from 'commander';
 import { type ImageInfo, verifyImage } from '../image/verify.ts';
 import { printable } from '../lib/logger.ts';
@@ -6,6 +6,9 @@ import { formatSize } from '../lib/size.ts';
 import type { Act } from './commands.ts';
 import { print, printJson } from './context.ts';
 import { EXIT } from './exit.ts';
+import { defineBuild } from './image-build.ts';
+import { defineHash } from './image-hash.ts';
+import { defineVerify } from './image-verify.ts';
 import { alignColumns } from './style.ts';
 
 export function define(command: Command, act: Act): void {
@@ -26,6 +29,9 @@ export function define(command: Command, act: Act): void {
     else await print(context, ...imageLines(file as string, info));
     return EXIT.ok;
   });
+  defineVerify(command, act);
+  defineBuild(command, act);
+  defineHash(command, act);
 }
 
 /** For people. What the image says is made harmless for a terminal. */

@@ -24,6 +24,11 @@ const PROGRAMS = {
     folders: ['/usr/libexec', '/usr/lib/qemu'],
   },
   mksquashfs: { variable: 'YAVM_MKSQUASHFS', code: 'YAVM_E_MKSQUASHFS_MISSING', package: 'squashfs-tools' },
+  unsquashfs: {
+    variable: 'YAVM_UNSQUASHFS',
+    code: 'YAVM_E_MKSQUASHFS_MISSING',
+    package: 'squashfs-tools',
+  },
   xz: { variable: 'YAVM_XZ', code: 'YAVM_E_COMPRESSOR_MISSING', package: 'xz-utils' },
   bzip2: { variable: 'YAVM_BZIP2', code: 'YAVM_E_COMPRESSOR_MISSING', package: 'bzip2' },
 } as const satisfies Record<string, Program>;

@@ -12,7 +12,7 @@ import { OCI_LAYOUT, readOciLayout } from './oci-layout.ts';
 import { parseReference, type Reference, SAVE_HINT } from './reference.ts';
 
 export type SourceContent =
-  /** A squashfs, with or without a configuration: nothing is to be built. */
+  /** A squashfs, with or without a configuration, or nothing that is known: nothing is to be built. */
   | { kind: 'image' }
   /** A root file system as a folder. */
   | { kind: 'folder' }
@@ -30,13 +30,16 @@ export interface OpenOptions {
   signal: AbortSignal;
   /** Where an archive that is compressed as a whole is expanded to. */
   temp: string;
+  /** Which of several images, when the reference does not say. */
+  tag?: string;
 }
 
 const SQUASHFS = Buffer.from('hsqs');
 
 /** @throws {YavmError} YAVM_E_IMAGE_SOURCE, YAVM_E_IMAGE_UNREADABLE; what reading an archive throws; the signal's reason */
 export async function openSource(text: string, options: OpenOptions): Promise<Source> {
-  const reference = parseReference(text, existsSync);
+  const parsed = parseReference(text, existsSync);
+  const reference = { ...parsed, tag: parsed.tag ?? options.tag };
   const opened = new Opened();
   try {
     const content = statOf(reference).isDirectory()
@@ -99,16 +102,16 @@ async function openFile(
   }
   const tar = await expanded(stored, opened, options);
   if (!isTar(tar)) {
-    throw new ImageSourceError(`${path}: is neither an image (.gvmi, squashfs) nor a tar`, {
-      hint: 'What can be built from: docker save’s archives, OCI layouts, folders and tars of a root file system.',
-    });
+    // Who looks at it as an image says what it is instead.
+    if (kind === 'path') return { kind: 'image' };
+    throw new ImageSourceError(`${kind}:${path}: is no tar`);
   }
   const files = await filesOf(tar, kind, options);
   if (kind === 'docker-archive')
     return { kind: 'container', image: readDockerArchive(needed(files, path), tag) };
   if (kind === 'oci-archive') return { kind: 'container', image: readOciLayout(needed(files, path), tag) };
-  if (files && isDocker(files)) return { kind: 'container', image: readDockerArchive(files) };
-  if (files && findQuietly(files, OCI_LAYOUT)) return { kind: 'container', image: readOciLayout(files) };
+  if (files && isDocker(files)) return { kind: 'container', image: readDockerArchive(files, tag) };
+  if (files && findQuietly(files, OCI_LAYOUT)) return { kind: 'container', image: readOciLayout(files, tag) };
   return { kind: 'tar', tar };
 }
 
