@@ -1,7 +1,7 @@
 /** Headers of tar archives, as bytes and as values. Writes POSIX pax; reads that, ustar, GNU's and the old format. */
 import type { ArchiveEntry, EntryType } from './entry.ts';
 import { damagedTar } from './errors.ts';
-import type { RawName } from './names.ts';
+import { isText, type RawName } from './names.ts';
 import { encodePax } from './pax.ts';
 
 /** Everything in an archive is padded to this many bytes. */
@@ -94,6 +94,8 @@ export function encodeEntry(entry: ArchiveEntry): Buffer {
     mtime: number('mtime', entry.mtime),
     flag: TypeFlag[entry.type],
   };
+  // POSIX's word for names that are no UTF-8: take them as they are.
+  if (records.some(([, value]) => !isText(value))) records.unshift(['hdrcharset', 'BINARY']);
   for (const [key, value] of entry.attributes) records.push([XATTR_KEY + key, value]);
   const block = encodeBlock(fields);
   if (records.length === 0) return block;

@@ -17,8 +17,8 @@ import {
   XATTR_KEY,
 } from './tar-header.ts';
 
-/** Largest extended header, bytes: paths have at most 4096, the rest is room for attributes. */
-const MAX_EXTENSION = 128 * 1024;
+/** Largest extended header, bytes, also of the guest: paths have at most 4096, the rest is room for attributes. */
+const MAX_EXTENSION = 64 * 1024;
 /** Largest uid or gid: 2³²−1 means "no change" to the kernel. */
 const MAX_ID = 0xfffffffe;
 /** Records that make no sense for all entries. */

@@ -13,7 +13,15 @@ const ZIP64_LOCATOR = 0x07064b50;
 export const Extra = { zip64: 0x0001, times: 0x5455, owner: 0x7875 } as const;
 
 /** File types in a mode (sys/stat.h), as Unix puts them into zip. */
-export const FileType = { mask: 0o170000, file: 0o100000, directory: 0o040000, symlink: 0o120000 } as const;
+export const FileType = {
+  mask: 0o170000,
+  fifo: 0o010000,
+  character: 0o020000,
+  directory: 0o040000,
+  block: 0o060000,
+  file: 0o100000,
+  symlink: 0o120000,
+} as const;
 
 export const Method = { stored: 0, deflated: 8 } as const;
 export type Method = (typeof Method)[keyof typeof Method];

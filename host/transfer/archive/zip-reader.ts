@@ -36,9 +36,9 @@ const TYPES: Readonly<Record<number, EntryType>> = {
   [FileType.file]: 'file',
   [FileType.directory]: 'directory',
   [FileType.symlink]: 'symlink',
-  [0o020000]: 'character',
-  [0o060000]: 'block',
-  [0o010000]: 'fifo',
+  [FileType.character]: 'character',
+  [FileType.block]: 'block',
+  [FileType.fifo]: 'fifo',
 };
 
 export class ZipReader implements EntrySource {
