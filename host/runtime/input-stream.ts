@@ -17,8 +17,10 @@ export class InputStream extends Writable {
   #sent = 0;
   /** Nobody reads any more: what is still written is dropped, as a shell drops it for a program that has ended. */
   #closed = false;
-  /** The write or end that waits for credit. */
+  /** The write or end that waits for credit, or for the port. */
   #waiting: (() => void) | null = null;
+  /** The port will call back when it takes more. */
+  #queued = false;
   readonly #endsWhenBroken: boolean;
 
   /**
@@ -51,17 +53,13 @@ export class InputStream extends Writable {
     this.#open = true;
     this.#credit += bytes;
     if (this.#credit > MAX_CREDIT) throw new Error(`stream ${this.id}: credit of ${this.#credit} bytes`);
-    const waiting = this.#waiting;
-    this.#waiting = null;
-    waiting?.();
+    this.#wake();
   }
 
   /** The reader is gone: pending and later writes succeed and lead nowhere. */
   release(): void {
     this.#closed = true;
-    const waiting = this.#waiting;
-    this.#waiting = null;
-    waiting?.();
+    this.#wake();
   }
 
   /** The stream broke off. */
@@ -107,8 +105,9 @@ export class InputStream extends Writable {
       return;
     }
     const size = Math.min(chunk.length - offset, this.#credit, MAX_DATA_PAYLOAD);
-    if (size === 0) {
+    if (size === 0 || this.#port.congested) {
       this.#waiting = () => this.#sendFrom(chunk, offset, callback);
+      if (size > 0) this.#awaitPort();
       return;
     }
     this.#credit -= size;
@@ -116,5 +115,21 @@ export class InputStream extends Writable {
     this.#port.sendData(this.id, chunk.subarray(offset, offset + size), () =>
       this.#sendFrom(chunk, offset + size, callback),
     );
+  }
+
+  /** One frame of bulk waits in the port at a time, however many streams have credit. */
+  #awaitPort(): void {
+    if (this.#queued) return;
+    this.#queued = true;
+    this.#port.whenWritable(() => {
+      this.#queued = false;
+      this.#wake();
+    });
+  }
+
+  #wake(): void {
+    const waiting = this.#waiting;
+    this.#waiting = null;
+    waiting?.();
   }
 }

@@ -1,7 +1,7 @@
 /** File transfers of a guest client that are given up, or whose VM ends: at once, whatever either side waits for. */
 import { once } from 'node:events';
 import t from 'tap';
-import { FrameType } from '../../guest/protocol/frames.ts';
+import { FrameType, STREAM_WINDOW } from '../../guest/protocol/frames.ts';
 import { YavmError } from '../../host/lib/errors.ts';
 import { startSession } from '../lib/guest-session.ts';
 
@@ -130,4 +130,24 @@ t.test('attributes that were left out are told', async (t) => {
     entries: 0,
     leftOut: 3,
   });
+});
+
+t.test('as many writes as the guest takes at a time wait for the port, not in it', async (t) => {
+  const { client, guest, ends } = await startSession(t);
+  guest.answer = async (request) => {
+    if (request.op !== 'write-files') return guest.reply(request.id, {});
+    const input = await guest.input(request.stream);
+    guest.reply(request.id, { bytes: input.length, entries: 1 });
+  };
+  // It has given each of them its credit, and reads none of it yet.
+  guest.data.pause();
+  const size = 2 * STREAM_WINDOW;
+  const work = Array.from({ length: 32 }, (_, index) =>
+    client.writeFiles(`/${index}`, [new Uint8Array(size)]),
+  );
+  for (const _ of work) await guest.requested('write-files');
+  await client.request({ op: 'log-level', level: 'info' });
+  guest.data.resume();
+  for (const one of work) t.strictSame(await one, { bytes: size, entries: 1 });
+  t.strictSame(ends, []);
 });
