@@ -40,7 +40,8 @@ export interface DiskRequest {
 }
 
 /** For who has a disk that does not fit. */
-export const ROOM_HINT = 'Set YAVM_DISK_DIR to a folder with room, on a disk.';
+export const ROOM_HINT =
+  "Free space where the VM's disks lie: in YAVM_DISK_DIR (default /var/tmp), on a provider in the activity's folder.";
 
 const KIB = 1024;
 

@@ -118,7 +118,11 @@ export class Vm {
       resume: () => this.#resume(),
       onStopped: (reason) =>
         logger.warn({ vm: this.id, reason }, "the host's disk takes no more: the VM waits"),
-      onGivenUp: (error) => (this.#asked ? this.#qemu.kill() : this.#fail(error)),
+      // Also while it is being stopped: what it had to write is lost then, and somebody may keep its disk.
+      onGivenUp: (error) => {
+        this.#cause ??= error;
+        this.#qemu.kill();
+      },
     });
     this.#monitor = new Qmp(qemu.qmp, (event) => this.#diskWatch.take(event));
     this.#client = new GuestClient(qemu.ports, { logger, onEnd: (error) => this.#portsEnded(error) });
