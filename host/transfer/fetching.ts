@@ -136,7 +136,7 @@ export class Fetching {
   async #help(signal: AbortSignal): Promise<void> {
     const { patience, connections } = this.#lines;
     const before = this.#received;
-    await sleep(patience, signal).catch(() => {});
+    if (patience > 0) await sleep(patience, signal).catch(() => {});
     if (signal.aborted || (this.#received - before) * 1000 > FAST * patience) return;
     const served = deferred<boolean>();
     const helper = async () => {

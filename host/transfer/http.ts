@@ -26,7 +26,7 @@ export interface Lines {
   connections: number;
   /** Bytes that a connection is given at a time at least. A file of less than two of these takes one connection. */
   segment: number;
-  /** Milliseconds after which a first connection is helped that is not fast by then. */
+  /** Milliseconds after which a first connection is helped that is not fast by then; 0: at once. */
   patience: number;
 }
 

@@ -110,6 +110,8 @@ for (const [what, lines, tls] of ways) {
     );
     t.ok(new Set(begins).size > kills / 2, `began at ${begins.map((begin) => Math.round(begin / MIB))} MiB`);
     t.equal(filesIn(folder).length, 1, 'nothing else is left');
+    const several = server.starts.length > 2 * begins.length;
+    t.equal(several, lines === LINES, `${server.starts.length} requests`);
   });
 }
 
