@@ -125,7 +125,7 @@ t.test('patterns mean what they mean to others', async (t) => {
     const deep = random.chance(2) ? `${random.pick(['a/', 'b/', 'b/b/', 'b/a/b/'])}${path}` : path;
     // Names of dots alone are no names; runs of stars mean something else to picomatch.
     if (/(^|\/)\.*(\/|$)/.test(deep) || pattern.includes('**')) continue;
-    const expected = picomatch(full, { dot: true, strictSlashes: true })(deep);
+    const expected = picomatch(full, { dot: true, strictSlashes: true, fastpaths: false })(deep);
     if (expected) matched++;
     if (compileGlob(full).matches(deep) !== expected) different.push(`${full} ${deep}`);
   }
