@@ -72,6 +72,8 @@ export interface Exchange {
   request: ClientRequest;
   /** Rejects with an HttpError or the signal's reason; may be left alone. */
   answer: Promise<IncomingMessage>;
+  /** When the request is over, with what ended it; null: nothing went wrong. */
+  closed: Promise<Error | null>;
   /** Not running. The answer ends it. */
   timer: PhaseTimer;
   /** Where it goes, for messages. */
@@ -100,7 +102,17 @@ export async function beginExchange(
   const timer = new PhaseTimer(request, shown);
   const answer = answerOf(request, timer, shown, signal);
   answer.catch(() => {});
-  return { request, answer, timer, shown };
+  return { request, answer, closed: endOf(request), timer, shown };
+}
+
+function endOf(request: ClientRequest): Promise<Error | null> {
+  return new Promise((resolve) => {
+    let failure: Error | null = null;
+    request.on('error', (error) => {
+      failure ??= error;
+    });
+    request.once('close', () => resolve(failure));
+  });
 }
 
 function answerOf(
@@ -150,8 +162,6 @@ export class PhaseTimer {
   readonly #request: ClientRequest;
   readonly #shown: string;
   #timer: NodeJS.Timeout | undefined;
-  /** What it has ended the request with. */
-  expired: HttpError | null = null;
 
   constructor(request: ClientRequest, shown: string) {
     this.#request = request;
@@ -162,8 +172,7 @@ export class PhaseTimer {
     this.end();
     const expire = () => {
       const text = `${this.#shown}: ${complaint} within ${milliseconds / 1000} s`;
-      this.expired = new HttpError(text, { retry: true });
-      this.#request.destroy(this.expired);
+      this.#request.destroy(new HttpError(text, { retry: true }));
     };
     this.#timer = setTimeout(expire, milliseconds);
   }

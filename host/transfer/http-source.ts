@@ -106,7 +106,7 @@ class Reading {
 
   /** The answer with the bytes that are missing. @throws {HttpError} `error` when it cannot be continued; a later one */
   async #continueAfter(error: unknown): Promise<HttpAnswer> {
-    const { onRetry, sleep: wait = sleep } = this.#options;
+    const { onRetry, logger, sleep: wait = sleep } = this.#options;
     const { signal } = this.#settings;
     if (this.#at - this.#continuedAt >= EARNS_CONTINUATIONS) this.#continuations = 0;
     this.#continuedAt = this.#at;
@@ -116,6 +116,7 @@ class Reading {
       const seconds = RETRY_DELAYS[this.#continuations++];
       if (seconds === undefined) throw failure;
       onRetry?.(seconds, failure);
+      logger?.warn({ url: showUrl(this.#url), seconds, err: failure }, 'a body that broke off is continued');
       await wait(seconds * 1000, signal);
       try {
         return await this.#getRest(this.#identity);

@@ -162,6 +162,8 @@ class Sender {
       // A success that comes too early decides nothing yet. It has stopped the timer.
       else if (this.#wake) this.#startTimer();
     }, end);
+    // Behind an early success nothing else would tell: a request that is closed ends no more, and fails no more.
+    exchange.closed.then(end);
   }
 
   /** False: the server has answered, and wants no more. `bytes` may be used again when it resolves. */
@@ -181,9 +183,9 @@ class Sender {
   }
 
   async #pass(begin: (done: (error?: Error | null) => void) => void): Promise<boolean> {
-    const { answer, timer, shown } = this.#exchange;
+    const { request, answer, closed, timer, shown } = this.#exchange;
     let failure: Error | null | undefined;
-    if (!this.#over) {
+    if (!this.#over && !request.destroyed) {
       const moved = deferred<Error | null | undefined>();
       this.#wake = () => moved.resolve(null);
       this.#startTimer();
@@ -196,7 +198,7 @@ class Sender {
     // Its error is the connection's; an answer that came before the connection broke says more.
     const { statusCode = 0 } = await answer;
     if (statusCode > 299) return false;
-    throw timer.expired ?? connectionError(failure, shown);
+    throw connectionError((await closed) ?? failure ?? new Error('aborted'), shown);
   }
 
   #startTimer(): void {
