@@ -51,13 +51,19 @@ export async function readFiles(agent: Agent, request: ReadFilesRequest, id: num
     for (const fd of [read, write]) native.close(fd);
     throw fromNative('file-failed', `cannot send '${request.path}'`, error);
   }
-  // Without its reader the child ends at its next write.
-  task.transfers.set(id, () => native.sourceStop(source.handle));
+  let givenUp = false;
+  task.transfers.set(id, () => {
+    givenUp = true;
+    // Without its reader the child ends at its next write.
+    native.sourceStop(source.handle);
+  });
   try {
     const worked = runFilesRole(native, task, ['read', request.format, request.path], [[write, 1]]);
     native.close(write);
     const [reply] = await Promise.all([worked, source.sent]);
-    return reply;
+    // The child may have done its part before, while the last of its bytes were still here.
+    if (!givenUp) return reply;
+    throw new GuestError('file-failed', 'the transfer was given up', { errno: 'ECANCELED' });
   } catch (error) {
     throw agent.stopping ? isStopping() : error;
   } finally {

@@ -186,9 +186,10 @@ export class GuestClient {
       const broken = consumed.then(() => new Promise<never>(() => {}));
       const reply = await Promise.race([answered, broken]);
       await withDeadline(stream.ended(), OUTPUT_WAIT, `the guest with the rest of '${path}'`, { signal });
+      if (stream.failure) throw stream.failure;
+      if (stream.received !== reply.bytes) throw incomplete(path, stream.received, reply.bytes);
       // As long as the sink takes; but nobody waits for it who has given up.
       await withDeadline(consumed, Number.POSITIVE_INFINITY, 'the sink', { signal });
-      if (stream.received !== reply.bytes) throw incomplete(path, stream.received, reply.bytes);
       return reply;
     } catch (error) {
       this.#cancel(id, error);

@@ -75,6 +75,11 @@ export class OutputStream {
     this.#changed();
   }
 
+  /** Why nothing more can come, when the stream broke off. */
+  get failure(): Error | null {
+    return this.#error;
+  }
+
   /** Bytes that came. */
   get received(): number {
     return this.#received;

@@ -151,3 +151,27 @@ t.test('as many writes as the guest takes at a time wait for the port, not in it
   for (const one of work) t.strictSame(await one, { bytes: size, entries: 1 });
   t.strictSame(ends, []);
 });
+
+t.test('a read that came short is told at once, whatever the sink does', async (t) => {
+  const { client, guest, ended } = await startSession(t);
+  guest.answer = (request) => {
+    if (request.op !== 'read-files') return;
+    guest.frame(FrameType.data, request.stream, new Uint8Array(5));
+    if (request.path === '/short') guest.end(request.stream);
+    guest.reply(request.id, { bytes: 6, entries: 1 });
+  };
+  await t.rejects(
+    client.readFiles('/short', () => never),
+    { code: 'YAVM_E_TRANSFER_INCOMPLETE' },
+  );
+  // Here the rest has been announced, and the VM ends before it comes.
+  const failed = t.rejects(
+    client.readFiles('/ends', () => never),
+    { code: 'YAVM_E_GUEST_PANIC' },
+  );
+  await guest.requested('read-files');
+  guest.finish();
+  await ended;
+  client.close(new YavmError('YAVM_E_GUEST_PANIC', 'boom'));
+  await failed;
+});
