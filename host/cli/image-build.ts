@@ -147,8 +147,8 @@ async function build(context: Context, text: string, words: BuildWords, signal: 
 /** Steps in words. */
 const STEPS: Readonly<Record<BuildStep['step'], string>> = { read: 'reading layers', pack: 'packing' };
 
-export function showStep(line: ProgressLine, { step, done, total, bytes }: BuildStep): void {
-  line.update(STEPS[step], done, total, bytes);
+export function showStep(line: ProgressLine, { step, done, total }: BuildStep): void {
+  line.update(STEPS[step], done, total);
 }
 
 export function progressFor(context: Context, shown: boolean): ProgressLine {

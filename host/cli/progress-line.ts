@@ -23,13 +23,13 @@ export class ProgressLine {
     this.#options = options;
   }
 
-  /** `what` is the step's name; `bytes` false: the numbers say nothing to people. */
-  update(what: string, done: number, total: number, bytes: boolean): void {
+  /** `what` is the step's name; the numbers are bytes. */
+  update(what: string, done: number, total: number): void {
     const { shown, live } = this.#options;
     if (!shown) return;
     const share = total > 0 ? Math.min(done / total, 1) : 1;
-    if (live) this.#draw(what, share, bytes ? `${formatSize(done)} of ${formatSize(total)}` : '');
-    else this.#tell(what, share, bytes ? ` of ${formatSize(total)}` : '');
+    if (live) this.#draw(what, share, `${formatSize(done)} of ${formatSize(total)}`);
+    else this.#tell(what, share, ` of ${formatSize(total)}`);
   }
 
   /** Takes the live line away. */

@@ -31,10 +31,9 @@ import { FileTree, type Node } from './tree.ts';
 export interface BuildStep {
   /** `read`: layers are checked and expanded; `pack`: files are compressed. */
   step: 'read' | 'pack';
+  /** Bytes. */
   done: number;
   total: number;
-  /** False: `done` and `total` are no bytes. */
-  bytes: boolean;
 }
 
 export interface BuildOptions {
@@ -131,7 +130,7 @@ async function packFolder(options: BuildOptions, output: string, epoch: number |
     owner: options.owner ?? (mine === 0 ? 'keep' : { uid: 0, gid: 0 }),
     time: epoch ?? Math.min(Math.max(Math.floor(root.mtimeMs / 1000), 0), MAX_TIME),
     clampTimes: epoch !== null,
-    onProgress: onStep && ((done, total) => onStep({ step: 'pack', done, total, bytes: false })),
+    onProgress: onStep && ((done, total) => onStep({ step: 'pack', done, total })),
   });
 }
 
@@ -150,7 +149,7 @@ async function packLayers(options: BuildOptions, output: string, layered: Layere
     let done = 0;
     const onContent = (count: number) => {
       done += count;
-      onStep?.({ step: 'pack', done, total, bytes: true });
+      onStep?.({ step: 'pack', done, total });
     };
     await runMksquashfs({
       source: { tar: tarOf(tree, { onContent }) },
@@ -177,7 +176,7 @@ async function flatten(
   let done = 0;
   const onBytes = (count: number) => {
     done += count;
-    onStep?.({ step: 'read', done, total, bytes: true });
+    onStep?.({ step: 'read', done, total });
   };
   const whiteouts = source.kind === 'container';
   const tree = new FileTree(created);

@@ -2,12 +2,13 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { availableParallelism, totalmem } from 'node:os';
-import type { Readable, Writable } from 'node:stream';
+import type { Writable } from 'node:stream';
 import { deferred } from '../../lib/deferred.ts';
 import { findProgram } from '../../lib/programs.ts';
 import { TextTail } from '../../lib/text-tail.ts';
 import { ImageBuildError } from '../errors.ts';
 import { diskFull } from './disk-error.ts';
+import { watchFolder } from './folder-progress.ts';
 import { type Packer, packerWords } from './packers.ts';
 import { nextTurn } from './section.ts';
 
@@ -28,7 +29,7 @@ export interface PackOptions {
   /** No file is younger than `time` (SOURCE_DATE_EPOCH). */
   clampTimes: boolean;
   signal: AbortSignal;
-  /** Blocks of a folder, as mksquashfs counts them. */
+  /** Bytes of a folder that were read. */
   onProgress?: (done: number, total: number) => void;
   env?: Readonly<Record<string, string | undefined>>;
 }
@@ -45,8 +46,7 @@ export function packArguments(options: PackOptions): string[] {
   return [
     ...('folder' in source ? [source.folder, output] : ['-', output, '-tar']),
     // A file that cannot be read would be empty in the image, with a warning.
-    ...['-noappend', '-no-recovery', '-exit-on-error', '-reproducible'],
-    ...('folder' in source && options.onProgress ? ['-progress'] : ['-quiet', '-no-progress']),
+    ...['-noappend', '-no-recovery', '-exit-on-error', '-reproducible', '-quiet', '-no-progress'],
     ...['-processors', String(availableParallelism()), '-mem', `${memory}M`],
     ...packerWords(compressor, level),
     ...(rootMode === undefined ? [] : ['-root-mode', rootMode.toString(8)]),
@@ -69,15 +69,18 @@ export async function runMksquashfs(options: PackOptions): Promise<void> {
   const program = findProgram('mksquashfs', env);
   signal.throwIfAborted();
   const child = spawn(program, packArguments(options), {
-    stdio: ['tar' in source ? 'pipe' : 'ignore', 'pipe', 'pipe'],
+    stdio: ['tar' in source ? 'pipe' : 'ignore', 'ignore', 'pipe'],
     env: { ...env, LC_ALL: 'C', SOURCE_DATE_EPOCH: options.clampTimes ? String(options.time) : undefined },
   });
   const kill = () => void child.kill('SIGKILL');
   signal.addEventListener('abort', kill, { once: true });
   const said = new TextTail(MESSAGES);
   child.stderr?.on('data', (chunk: Buffer) => said.push(chunk));
-  watchOutput(child.stdout as Readable, said, options.onProgress);
   const ended = endOf(child);
+  const watch =
+    'folder' in source && options.onProgress && child.pid !== undefined
+      ? watchFolder(source.folder, child.pid, options.onProgress)
+      : null;
   try {
     if ('tar' in source) await feed(child.stdin as Writable, source.tar, ended);
     const end = await ended;
@@ -91,6 +94,7 @@ export async function runMksquashfs(options: PackOptions): Promise<void> {
     signal.throwIfAborted();
     throw error;
   } finally {
+    watch?.stop();
     signal.removeEventListener('abort', kill);
   }
 }
@@ -118,16 +122,6 @@ async function feed(stdin: Writable, tar: Iterable<Buffer>, ended: Promise<strin
     if (!stdin.write(piece)) await Promise.race([once(stdin, 'drain').catch(() => {}), ended]);
   }
   stdin.end();
-}
-
-/** Takes the progress bar, `[===|  ] 12/345  3%`, out of what is said. */
-function watchOutput(stdout: Readable, said: TextTail, onProgress: PackOptions['onProgress']): void {
-  stdout.on('data', (chunk: Buffer) => {
-    const bars = [...chunk.toString('latin1').matchAll(/\]\s+(\d+)\/(\d+)\s+\d+%/g)];
-    const last = bars.at(-1);
-    if (last) onProgress?.(Number(last[1]), Number(last[2]));
-    else if (/error|failed/i.test(chunk.toString('latin1'))) said.push(chunk);
-  });
 }
 
 /** Words of the system for a disk that is full, a used-up quota, and a file that may not grow. */
