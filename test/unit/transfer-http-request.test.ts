@@ -182,7 +182,7 @@ t.test('certificates', async (t) => {
     const { origin, requests } = await startServer(t, (_, response) => response.writeHead(404).end(), served);
     for (const host of ['127.0.0.1', 'localhost', 'localhost.']) {
       const error = await complaint(`${origin.replace('127.0.0.1', host)}/x?secret`, { ca });
-      if (message === null) t.match(error.message, /404/, `${what} ${host}`);
+      if (message === null) t.match(error.message, /answers 404/, `${what} ${host}`);
       else {
         const start = `HTTP error: ${origin.replace('127.0.0.1', host)}/x?…: the server's certificate is not accepted: `;
         t.match(error, { code: 'YAVM_E_HTTP', message, retry: false }, `${what} ${host}`);
@@ -224,7 +224,7 @@ t.test('authorities of the host are trusted beside those of Node', async (t) => 
   ];
   for (const [env, trusted] of table) {
     const seen = [];
-    for (const { origin } of servers) seen.push(/404/.test((await complaint(origin, { env })).message));
+    for (const { origin } of servers) seen.push(/answers 404/.test((await complaint(origin, { env })).message));
     t.strictSame(seen, trusted, Object.keys(env).join(' '));
   }
 });
