@@ -224,7 +224,8 @@ t.test('authorities of the host are trusted beside those of Node', async (t) => 
   ];
   for (const [env, trusted] of table) {
     const seen = [];
-    for (const { origin } of servers) seen.push(/answers 404/.test((await complaint(origin, { env })).message));
+    for (const { origin } of servers)
+      seen.push(/answers 404/.test((await complaint(origin, { env })).message));
     t.strictSame(seen, trusted, Object.keys(env).join(' '));
   }
 });
