@@ -42,6 +42,8 @@ export class CacheRoom implements Room {
   readonly #options: RoomOptions;
   /** Bytes that may be written before it is looked again. */
   #allowance = 0;
+  /** Bytes of the download that are still to come; null when not known. */
+  #missing: number | null = null;
   #making: Promise<void> | null = null;
   #freeing: Promise<boolean> | null = null;
 
@@ -50,10 +52,14 @@ export class CacheRoom implements Room {
   }
 
   /**
-   * Whether `bytes` more can be stored at all, when everything goes that may. Removes nothing.
+   * So many bytes will come, null: nobody knows. Whether they can be stored at all, when everything goes that may. Removes
+   * nothing yet.
    * @throws {YavmError} YAVM_E_IMAGE_DOWNLOAD
    */
-  async check(bytes: number): Promise<void> {
+  async expect(missing: number | null): Promise<void> {
+    this.#missing = missing;
+    this.#allowance = 0;
+    const bytes = missing ?? 0;
     const free = await this.#freeSpace();
     if (bytes <= free) return;
     let most = free;
@@ -65,6 +71,7 @@ export class CacheRoom implements Room {
 
   async use(bytes: number): Promise<void> {
     this.#allowance -= bytes;
+    if (this.#missing !== null) this.#missing -= bytes;
     if (this.#allowance >= 0) return;
     this.#making ??= this.#make().finally(() => {
       this.#making = null;
@@ -81,12 +88,14 @@ export class CacheRoom implements Room {
   }
 
   async #make(): Promise<void> {
-    this.#allowance = STEP;
+    // What is asked for now is among it.
+    const needed = Math.min(STEP, this.#missing === null ? STEP : this.#missing - this.#allowance);
+    this.#allowance += needed;
     const limit = this.#options.limit ?? (await this.#defaultLimit());
     const candidates = this.#candidates();
     let used = this.#used();
     for (const candidate of candidates) {
-      if (used + STEP <= limit && STEP <= (await this.#freeSpace())) return;
+      if (used + needed <= limit && needed <= (await this.#freeSpace())) return;
       if (await this.#evict(candidate)) used -= candidate.size;
     }
   }

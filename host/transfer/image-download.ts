@@ -104,7 +104,7 @@ async function receive(
   return await download(url, part, {
     ...image,
     ...how,
-    onSize: (missing) => entry.room.check(missing ?? 0),
+    onSize: (missing) => entry.room.expect(missing),
     onProgress: (done, total) => report.update(done, total),
     onRetry,
   });
@@ -121,7 +121,7 @@ async function readSource(
   const read = async () => {
     const { size, bytes } = await source.open(image);
     if (size !== null && size > maxSize) throw tooLarge(source, maxSize);
-    await entry.room.check(size ?? 0);
+    await entry.room.expect(size);
     await part.begin(null);
     let at = 0;
     for await (const piece of bytes) {

@@ -70,7 +70,7 @@ export async function leaseImage(options: FetchOptions): Promise<ImageLease> {
     return { path: await checkLocalImage(location, signal), release: async () => {} };
   }
   const report = new TransferProgress(options.progress ?? (() => {}), options.progressOptions);
-  const { url, digest, source } = supported(location, options.bus ?? null);
+  const { url, digest, source } = supported(location, options.bus ?? null, maxSize);
   const folder = resolve(options.cacheFolder);
   const native = options.native ?? loadNative();
   const entry = new CacheEntry({ folder, url, digest, native, logger, limit: options.cacheLimit });
@@ -89,6 +89,7 @@ export async function leaseImage(options: FetchOptions): Promise<ImageLease> {
 function supported(
   { url, digest }: Location,
   bus: GftpBus | null,
+  maxSize: number,
 ): { url: URL; digest: Digest; source: TransferSource | null } {
   const scheme = url.protocol.slice(0, -1);
   if (scheme !== 'http' && scheme !== 'https' && scheme !== 'gftp') {
@@ -100,7 +101,7 @@ function supported(
     });
   }
   if (scheme !== 'gftp') return { url, digest, source: null };
-  if (bus) return { url, digest, source: gftpSource(url, bus) };
+  if (bus) return { url, digest, source: gftpSource(url, bus, { maxSize }) };
   throw new YavmError('YAVM_E_UNSUPPORTED', `${showUrl(url)}: no bus here that gftp could use`, {
     hint: 'Publish the image on an http or https server.',
   });

@@ -34,6 +34,8 @@ export function contentOf(size: number, seed: number): Buffer {
   return createCipheriv('aes-128-ctr', key, Buffer.alloc(16)).update(Buffer.alloc(size));
 }
 
+const IMAGE_MODULE = pathToFileURL(join(import.meta.dirname, '../../host/transfer/image.ts')).href;
+
 /** What can be said to another process. */
 type PlainOptions = Pick<
   FetchOptions,
@@ -44,16 +46,17 @@ export interface Elsewhere {
   child: ChildProcess;
   /** `output`: the image's path, or code and message of the error and the names in `.ya-vm`. */
   ended: Promise<{ code: number | null; output: string }>;
+  /** The last it wrote to its standard error. */
+  errors(): string;
   /** Resolves when the other process has got so many bytes, or has ended. */
   reached(bytes: number): Promise<void>;
 }
 
 /** A process that fetches an image; `within` is what starts it. */
 export function fetchElsewhere(options: PlainOptions, within: string[] = []): Elsewhere {
-  const module = pathToFileURL(join(import.meta.dirname, '../../host/transfer/image.ts')).href;
   const script = `
     import { readdirSync, writeSync } from 'node:fs';
-    import { fetchImage } from ${JSON.stringify(module)};
+    import { fetchImage } from ${JSON.stringify(IMAGE_MODULE)};
     const options = ${JSON.stringify(options)};
     const report = ({ done }) => writeSync(2, done + '\\n');
     const progress = { progress: report, progressOptions: { updateInterval: 0, updateStep: 65536 } };
@@ -87,5 +90,20 @@ export function fetchElsewhere(options: PlainOptions, within: string[] = []): El
     });
     await Promise.race([enough, ended]);
   };
-  return { child, ended, reached };
+  return { child, ended, errors: () => errors, reached };
+}
+
+/** A process that fetches an image, says its path and keeps its lease until it is killed. */
+export function leaseElsewhere(options: PlainOptions) {
+  const script = `
+    import { leaseImage } from ${JSON.stringify(IMAGE_MODULE)};
+    const lease = await leaseImage(${JSON.stringify(options)});
+    process.stdout.write(lease.path);
+    setInterval(() => lease.path, 1000);
+  `;
+  const child = spawn(process.execPath, ['--input-type=module', '-e', script], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  const leased = once(child.stdout, 'data').then(([path]) => String(path));
+  return { child, leased, ended: once(child, 'close') };
 }
