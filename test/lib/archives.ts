@@ -51,9 +51,9 @@ export function run(
 /** Whether the program can be run. */
 export function isThere(program: string): boolean {
   try {
-    run(program, ['--version']);
+    run(program, ['--help']);
     return true;
-  } catch {
-    return false;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code !== 'ENOENT';
   }
 }
