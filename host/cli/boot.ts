@@ -1,5 +1,6 @@
 /** A VM for the time of one command: started with its phases shown, open to `ya-vm shell ID`, and always ended. */
 import { join } from 'node:path';
+import type { MountSpec } from '../../guest/protocol/messages.ts';
 import type { CommandHost } from '../attach/port.ts';
 import { serveAttach } from '../attach/server.ts';
 import type { Logger } from '../lib/logger.ts';
@@ -95,14 +96,19 @@ export function phasesFor(context: Context, options: Pick<VmOptions, 'progress'>
   });
 }
 
-/** What a VM is made of, from the options and the images. */
-export function vmSpecOf(options: VmOptions, { layers, volumes }: OpenedImages, title: string): VmSpec {
+/** What a VM is made of, from the options and the images. `cwd` is where its command begins: made where it is missing, as docker does. */
+export function vmSpecOf(
+  options: VmOptions,
+  { layers, volumes }: OpenedImages,
+  title: string,
+  cwd = '/',
+): VmSpec {
   return {
     assets: options.assets,
     layers,
     root: options.root,
     rootDisk: options.rootDisk,
-    mounts: withImageVolumes(volumes, options.volumes),
+    mounts: [...withImageVolumes(volumes, options.volumes), ...workingDirectory(cwd)],
     shares: options.volumes.shares,
     memoryMiB: options.memoryMiB,
     cpus: options.cpus,
@@ -110,6 +116,12 @@ export function vmSpecOf(options: VmOptions, { layers, volumes }: OpenedImages, 
     accel: options.accel,
     title,
   };
+}
+
+/** None for the root, which is there, and cannot be a volume. */
+function workingDirectory(path: string): MountSpec[] {
+  const parts = path.split('/').filter((part) => part !== '' && part !== '.');
+  return parts.length === 0 || parts.includes('..') ? [] : [{ kind: 'directory', path }];
 }
 
 /** One line of ya-vm's own on standard error. In raw mode a terminal needs the carriage return; else it does no harm. */

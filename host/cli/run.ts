@@ -8,6 +8,7 @@ import type { Act } from './commands.ts';
 import { type Context, writeAll } from './context.ts';
 import { printError } from './error-line.ts';
 import { describeEnd, EXIT, exitCodeOf, signalExit } from './exit.ts';
+import { resolveImages } from './image-store.ts';
 import { openImages } from './images.ts';
 import { Interrupted, Interrupts } from './interrupts.ts';
 import { forOption, usageError } from './options.ts';
@@ -138,7 +139,12 @@ async function bootAndRun(
   words: readonly string[],
   { interrupts, report, start }: RunParts,
 ): Promise<number> {
-  const images = await openImages(options.images, options.assets);
+  const { progress } = options;
+  const { paths, built } = await resolveImages(context, options.images, {
+    signal: interrupts.signal,
+    progress,
+  });
+  const images = await openImages(paths, options.assets);
   const command = planCommand(images.defaults, {
     ...options,
     command: words,
@@ -148,7 +154,8 @@ async function bootAndRun(
   report.command = command.argv;
   const phases = phasesFor(context, options);
   report.phases = phases.done;
-  const spec = vmSpecOf(options, images, titleOf(options, command.argv));
+  if (built !== null) phases.add({ name: 'image', milliseconds: built });
+  const spec = vmSpecOf(options, images, titleOf(options, command.argv), command.cwd);
   let activity: StartedVm | null = null;
   const exitCode = await withVm({
     context,

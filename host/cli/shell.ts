@@ -9,6 +9,7 @@ import { ATTACH_SOCKET, note, phasesFor, type StartVm, vmSpecOf, withVm } from '
 import type { Act } from './commands.ts';
 import type { Context } from './context.ts';
 import { EXIT, signalExit } from './exit.ts';
+import { resolveImages } from './image-store.ts';
 import { openImages } from './images.ts';
 import { Interrupted, Interrupts } from './interrupts.ts';
 import { usageError } from './options.ts';
@@ -81,12 +82,14 @@ async function inNewVm(
   options: VmOptions,
   { line, interrupts, start }: ShellParts & { start: StartVm },
 ): Promise<SessionEnd> {
-  const images = await openImages(options.images, options.assets);
+  const { progress } = options;
+  const { paths } = await resolveImages(context, options.images, { signal: interrupts.signal, progress });
+  const images = await openImages(paths, options.assets);
   const command = shellCommand(context, images.defaults, options, line);
   const phases = phasesFor(context, options);
   return await withVm({
     context,
-    spec: vmSpecOf(options, images, titleOf(options, ['shell'])),
+    spec: vmSpecOf(options, images, titleOf(options, ['shell']), command.cwd),
     phases,
     signal: interrupts.signal,
     start,

@@ -39,8 +39,8 @@ const ACCELERATORS: readonly AccelChoice[] = ['auto', 'kvm', 'tcg'];
 export function addVmOptions(command: Command): void {
   command
     .option(
-      '--image <file>',
-      'image, .gvmi or squashfs (default: the demo image); repeat it for layers, the topmost first',
+      '--image <image>',
+      '.gvmi, squashfs, docker-archive:FILE[:TAG], oci:DIR[:TAG], oci-archive:FILE[:TAG], a folder or tar (default: the demo image); repeat it for layers, the topmost first',
       collect(String),
     )
     .option(

@@ -57,7 +57,11 @@ export function planVm({ deployment, limits, assets, accel, diskFolder, title }:
   // What a requestor calls a host's directory is one of the instance's own disk: nothing of the host is shared. An image's
   // volume is one too, with the image's content in it, in the quota of the root.
   const directories = plan.directories.map((path): MountSpec => ({ kind: 'directory', path }));
-  if (directories.length + plan.mounts.length > 0) spec.mounts = [...directories, ...plan.mounts];
+  // Where its commands begin need not be in the image; docker makes it, too. Last, so that it may lie in a volume.
+  const home = deployment.config?.workingDir ?? '/';
+  const mounts: MountSpec[] = [...directories, ...plan.mounts];
+  if (home !== '/') mounts.push({ kind: 'directory', path: home });
+  if (mounts.length > 0) spec.mounts = mounts;
   if (plan.disks.length > 0) spec.disks = plan.disks;
   if (Object.keys(command.hosts).length > 0) spec.network = { hosts: command.hosts };
   checkSpec(spec);

@@ -1,6 +1,7 @@
 /** `start`: boots what was deployed, and serves the runtime API until the supervisor has enough. */
 import { basename } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
+import type { MountSpec } from '../../guest/protocol/messages.ts';
 import { toError } from '../lib/errors.ts';
 import type { Logger } from '../lib/logger.ts';
 import type { AccelChoice, BootAssets, VmSpec } from '../runtime/types.ts';
@@ -79,5 +80,8 @@ export function vmSpecOf(
   const { layers, root, memoryMiB, cpus, hostname, mounts, disks, volumes } = deployment;
   const title = `runtime: ${basename(layers[0] as string)}`;
   const shares = sharesOf(workFolder, volumes);
-  return { assets, layers, root, memoryMiB, cpus, hostname, accel, mounts, disks, shares, title };
+  // Where its commands begin need not be in the image; docker makes it, too. Last, so that it may lie in a volume.
+  const home = deployment.config.workingDir ?? '/';
+  const all: MountSpec[] = home === '/' ? mounts : [...mounts, { kind: 'directory', path: home }];
+  return { assets, layers, root, memoryMiB, cpus, hostname, accel, mounts: all, disks, shares, title };
 }

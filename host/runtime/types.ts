@@ -74,7 +74,8 @@ export interface VmSpec {
 }
 
 /** The phases of a start that a person is shown, in order; each is reported with its duration. */
-export type PhaseName = 'accelerator' | 'disk' | 'kernel' | 'agent' | 'file systems' | 'command';
+/** `image`: before the VM's own, when the command line had to build one. */
+export type PhaseName = 'image' | 'accelerator' | 'disk' | 'kernel' | 'agent' | 'file systems' | 'command';
 export interface Phase {
   name: PhaseName;
   milliseconds: number;

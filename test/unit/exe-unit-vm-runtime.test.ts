@@ -31,6 +31,9 @@ function deploy(changes: Partial<CommandOf<'deploy'>> = {}): CommandOf<'deploy'>
   return { source: {}, kind: 'deploy', networks: [], hosts: {}, volumes: {}, env: {}, ...changes };
 }
 
+/** Made where the image lacks it, in whatever volume it lies. */
+const WORKING_DIRECTORY = { kind: 'directory', path: '/work' };
+
 function plan(command: CommandOf<'deploy'>, limits: Record<string, number> = LIMITS) {
   const deployment: Deployment = { image: '/cache/x.gvmi', config: CONFIG, command };
   return planVm({ deployment, limits, assets: ASSETS, accel: 'kvm', diskFolder: '/work', title: 'a' });
@@ -49,6 +52,7 @@ t.test('the VM is as large as the agreement says', async (t) => {
     hostname: 'golem',
     accel: 'kvm',
     title: 'a',
+    mounts: [WORKING_DIRECTORY],
   });
   t.match(plan(deploy(), { 'mem.gib': 16.092196479439735, 'cpu.cores': 4.9 }), { memoryMiB: 16478, cpus: 4 });
   const hostile = { 'mem.gib': Number.NaN, 'storage.gib': -1, 'cpu.threads': 0.5 };
@@ -71,6 +75,7 @@ t.test('names and volumes of the deploy', async (t) => {
   t.same(spec.mounts, [
     { kind: 'directory', path: '/in' },
     { kind: 'ram', size: 4096, path: '/tmp/ram' },
+    WORKING_DIRECTORY,
   ]);
   t.same(spec.disks, [{ path: '/out', size: GIB }]);
   t.same(spec.root, { disk: 9.25 * GIB }, 'what the volume leaves of the storage');
@@ -114,6 +119,7 @@ t.test(
     t.same(spec.mounts, [
       { kind: 'directory', path: '/data' },
       { kind: 'ram', size: 4096, path: '/cache' },
+      WORKING_DIRECTORY,
     ]);
     t.same(spec.disks, [{ path: '/log', size: GIB, preallocate: 4096, errors: 'panic' }]);
   },
