@@ -36,9 +36,11 @@ export async function runTransfer(words: TransferWords, parts: TransferParts): P
 }
 
 function endsFor({ bus, allowFiles, env, logger, sleep }: TransferParts): Record<string, Ends> {
+  // Who may read this host's files may also reach whatever it reaches.
+  const options = { env, logger, sleep, ...(allowFiles ? { policy: null } : {}) };
   const http: Ends = {
-    source: (url) => httpSource(url, { env, logger, sleep }),
-    destination: (url) => httpDestination(url, { env, logger, sleep }),
+    source: (url) => httpSource(url, options),
+    destination: (url) => httpDestination(url, options),
   };
   const ends: Record<string, Ends> = {
     http,
