@@ -47,7 +47,7 @@ t.test('deploy, start, run, stream, results, terminate, SIGTERM', LONG, async (t
   t.match(await perform(requestor, [{ run: { entry_point: '/no/such/program' } }]), [
     { ok: false, message: /ENOENT|not found/i },
   ]);
-  t.match(await perform(requestor, [{ transfer: { from: 'http://h/x', to: 'container:/x' } }]), [
+  t.match(await perform(requestor, [{ transfer: { from: 'ftp://h/x', to: 'container:/x' } }]), [
     { ok: false, message: /YAVM_E_UNSUPPORTED/ },
   ]);
 
