@@ -2,11 +2,14 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import t, { type Test } from 'tap';
+import { YavmError } from '../../host/lib/errors.ts';
 import { type FetchOptions, fetchImage } from '../../host/transfer/image.ts';
 import type { ProgressReport } from '../../host/transfer/types.ts';
+import { NODE, publisherOf } from '../lib/gftp.ts';
 import { type Handler, serve, sha3, startServer, taskPackage } from '../lib/http-server.ts';
 import { cacheFolder, fetchElsewhere, filesIn } from '../lib/image-cache.ts';
 import { Random } from '../lib/random.ts';
+import type { FakeBus } from '../lib/supervisor-bus.ts';
 
 const CONTENT = new Random(7).bytes(300_000);
 const ETAG = '"version-1"';
@@ -95,7 +98,8 @@ t.test('what a requestor may not name', async (t) => {
   const table: [taskPackage: string, code: string, message: RegExp][] = [
     ['http://127.0.0.1/x.gvmi', 'YAVM_E_URL', /^Invalid url: Missing hash$/],
     ['', 'YAVM_E_URL', /^Invalid url: Empty URL$/],
-    [`${hash}:gftp://0x${'1'.repeat(40)}/abc`, 'YAVM_E_UNSUPPORTED', /gftp/],
+    [`${hash}:gftp://0x${'1'.repeat(40)}/abc`, 'YAVM_E_UNSUPPORTED', /^gftp:.*\/abc: no bus here/],
+    [`gftp://0x${'1'.repeat(40)}/abc`, 'YAVM_E_URL', /^Invalid url: Missing hash$/],
     [`${hash}:ftp://host/x`, 'YAVM_E_UNSUPPORTED', /^Unsupported scheme: ftp$/],
     [`${hash}:file:///etc/passwd`, 'YAVM_E_UNSUPPORTED', /^Unsupported scheme: file$/],
     [`${hash}:/etc/passwd`, 'YAVM_E_UNSUPPORTED', /^Unsupported scheme: file$/],
@@ -104,6 +108,58 @@ t.test('what a requestor may not name', async (t) => {
   ];
   for (const [taskPackage, code, message] of table)
     await t.rejects(fetchImage({ ...options, taskPackage }), { code, message }, taskPackage.slice(-20));
+});
+
+t.test('an image over gftp', async (t) => {
+  const url = `gftp://${NODE}/abc`;
+  const reports: ProgressReport[] = [];
+  const options = (bus: FakeBus, content: Uint8Array = CONTENT) => ({
+    taskPackage: taskPackage(url, content),
+    cacheFolder: cacheFolder(t),
+    progress: (report: ProgressReport) => reports.push(report),
+    sleep: async () => {},
+    bus,
+  });
+  const good = options(publisherOf(CONTENT));
+  const path = await fetchImage(good);
+  t.equal(path, join(good.cacheFolder, `abc_${sha3(CONTENT)}`));
+  t.ok(readFileSync(path).equals(CONTENT));
+  t.strictSame(reports.at(-1), { done: CONTENT.length, total: CONTENT.length, unit: 'Bytes' });
+  const idle = publisherOf(CONTENT);
+  t.equal(await fetchImage({ ...good, bus: idle }), path);
+  t.equal(idle.calls.length, 0, 'from the cache');
+
+  let failures = 2;
+  const passing = publisherOf(CONTENT, (message) => {
+    if (message === 'GetChunk' && failures-- > 0) throw new YavmError('YAVM_E_GSB_TIMEOUT', 'no answer');
+    return undefined;
+  });
+  t.ok(readFileSync(await fetchImage(options(passing))).equals(CONTENT), 'begun anew');
+
+  const table: [what: string, bus: FakeBus, code: string, message: RegExp][] = [
+    ['another file', publisherOf(CONTENT.subarray(1)), 'YAVM_E_IMAGE_HASH', /calculated hash/],
+    [
+      'nobody there',
+      publisherOf(CONTENT, () => {
+        throw new YavmError('YAVM_E_GSB_CLOSED', 'the bus is gone');
+      }),
+      'YAVM_E_IMAGE_DOWNLOAD',
+      /the bus is gone/,
+    ],
+    [
+      'more than may be taken',
+      publisherOf(CONTENT, (message) => (message === 'GetMetadata' ? { fileSize: 2 ** 50 } : undefined)),
+      'YAVM_E_IMAGE_DOWNLOAD',
+      /large/,
+    ],
+  ];
+  for (const [what, bus, code, message] of table) {
+    const bad = options(bus);
+    const error = await fetchImage(bad).catch((error) => error);
+    t.match(error, { code, message }, what);
+    t.match(error.message, url);
+    t.strictSame(filesIn(bad.cacheFolder), [], what);
+  }
 });
 
 t.test('files of this host, when that is allowed', async (t) => {
