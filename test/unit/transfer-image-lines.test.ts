@@ -20,11 +20,12 @@ async function setUp(t: Test, handler: Handler) {
   const { origin, requests } = await startServer(t, handler);
   const folder = cacheFolder(t);
   const waits: number[] = [];
-  const fetch = (lines = LINES) =>
+  const fetch = (lines = LINES, signal?: AbortSignal) =>
     fetchImage({
       taskPackage: taskPackage(`${origin}/x.gvmi`, CONTENT),
       cacheFolder: folder,
       lines,
+      signal,
       timeouts: { connect: 5000, headers: 5000, stall: 300 },
       sleep: async (milliseconds) => void waits.push(milliseconds),
     });
@@ -122,6 +123,25 @@ t.test('ranges that lie about their content: once more, in one piece', async (t)
   });
   t.ok(readFileSync(await fetch()).equals(CONTENT));
   t.equal(requests.at(-1)?.headers.range, undefined);
+});
+
+t.test('a signal ends all connections, and nothing is left', async (t) => {
+  const abort = new AbortController();
+  const reason = new Error('the activity ends');
+  let open = 0;
+  let left = () => {};
+  const over = new Promise<void>((resolve) => {
+    left = resolve;
+  });
+  const { fetch, folder } = await setUp(t, (request, response) => {
+    open++;
+    response.once('close', () => --open === 0 && left());
+    if (open === LINES.connections) abort.abort(reason);
+    serve(request, response, CONTENT, { etag: ETAG, ranges: true, stallAfter: MIB / 2 });
+  });
+  await t.rejects(fetch(LINES, abort.signal), reason);
+  await over;
+  t.strictSame(filesIn(folder), []);
 });
 
 t.test('connections that break off or stall, at random', async (t) => {
