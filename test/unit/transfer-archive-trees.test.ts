@@ -52,7 +52,7 @@ function makeTree(root: string, zip: boolean): void {
   const deep = join(root, ...Array.from({ length: 40 }, (_, index) => `l${index}`));
   mkdirSync(deep, { recursive: true });
   writeFileSync(join(deep, 'file'), 'far down');
-  writeFileSync(join(root, 'large'), Buffer.concat([random.bytes(3_000_001), Buffer.alloc(2_000_003)]));
+  writeFileSync(join(root, 'large'), Buffer.concat([random.bytes(300_001), Buffer.alloc(200_003)]));
   for (const [index, size] of [511, 512, 513, 32_767, 32_768, 32_769, 65_536, 262_145].entries()) {
     writeFileSync(join(root, `size-${index}`), random.bytes(size));
   }

@@ -7,7 +7,7 @@ const KIB = 1024;
 export const CHUNK = 256 * KIB;
 
 /**
- * The same bytes in pieces of at most {@link CHUNK}. When `signal` fires, a wait for the next ends at once with its
+ * The same bytes in pieces of at most {@link CHUNK}, with turns for others between them. When `signal` fires, a wait for the next ends at once with its
  * reason, whatever the source does about it.
  */
 export async function* abortable(bytes: Bytes, signal: AbortSignal): Bytes {
@@ -17,6 +17,7 @@ export async function* abortable(bytes: Bytes, signal: AbortSignal): Bytes {
   let interrupt: (reason: unknown) => void = () => {};
   const onAbort = () => interrupt(signal.reason);
   signal.addEventListener('abort', onAbort, { once: true });
+  const pace = new Pace();
   let waiting = false;
   try {
     for (;;) {
@@ -28,6 +29,7 @@ export async function* abortable(bytes: Bytes, signal: AbortSignal): Bytes {
       waiting = false;
       signal.throwIfAborted();
       if (done) return;
+      await pace.spend(value.byteLength);
       for (let at = 0; at < value.byteLength; at += CHUNK) yield value.subarray(at, at + CHUNK);
     }
   } finally {
