@@ -5,6 +5,7 @@
 import type { ArchiveFormat } from '../../host/transfer/archive/index.ts';
 import { ARCHIVE_ESCAPES } from './escapes-archive.ts';
 import { CONTAINER_ESCAPES, type ContainerEscape } from './escapes-container.ts';
+import { LAYER_ESCAPES } from './escapes-layer.ts';
 
 /** An archive that is unpacked (test/unit/transfer-archive-escapes.test.ts). */
 export interface ArchiveEscape {
@@ -18,7 +19,7 @@ export interface ArchiveEscape {
   says: RegExp;
 }
 
-/** A layer of an image. */
+/** A layer of an image (test/unit/image-flatten.test.ts). */
 export interface LayerEscape {
   kind: 'layer';
   what: string;
@@ -29,4 +30,4 @@ export interface LayerEscape {
 
 export type Escape = ArchiveEscape | ContainerEscape | LayerEscape;
 
-export const ESCAPES: readonly Escape[] = [...ARCHIVE_ESCAPES, ...CONTAINER_ESCAPES];
+export const ESCAPES: readonly Escape[] = [...ARCHIVE_ESCAPES, ...CONTAINER_ESCAPES, ...LAYER_ESCAPES];

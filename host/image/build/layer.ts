@@ -50,10 +50,10 @@ function applyEntry(tree: FileTree, entry: TarEntry, options: LayerOptions): voi
 
 /** @returns whether the name was a mark. */
 function applyWhiteout(tree: FileTree, name: string, layer: number): boolean {
-  const slash = name.lastIndexOf('/');
-  if (!name.startsWith(WHITEOUT, slash + 1)) return false;
+  if (!name.includes(WHITEOUT)) return false;
   const parts = nameParts(name);
-  const base = parts.pop() as string;
+  const base = parts.pop();
+  if (!base?.startsWith(WHITEOUT)) return false;
   if (base === OPAQUE) {
     tree.hideContent(parts, layer);
     return true;
