@@ -19,8 +19,8 @@ export const PART_SUFFIX = '.part';
 export const RECORD_SUFFIX = '.json';
 /** A cleaner comes between creation and lock: rare. */
 const MAX_ATTEMPTS = 100;
-/** Bytes that may have to be fetched again after a kill. */
-const RECORD_STEP = 1024 * 1024;
+/** After a kill such a part of the beginning has to be fetched again, but not less and not more than so many bytes. */
+const RECORD_STEP = { part: 1 / 32, least: 1024 * 1024, most: 16 * 1024 * 1024 };
 /** Bytes; less is not worth being kept for the next attempt to fetch the image. */
 const MIN_KEPT = 1024 * 1024;
 
@@ -128,7 +128,8 @@ export class PartFile implements Sink {
     this.#size = end;
     this.#hasher ??= new FileHasher(this.#handle.fd, this.#options.digest.algorithm);
     this.#hasher.advance(end);
-    if (end - this.#recorded < RECORD_STEP) return;
+    const step = Math.max(RECORD_STEP.least, Math.min(RECORD_STEP.part * end, RECORD_STEP.most));
+    if (end - this.#recorded < step) return;
     this.#recorded = end;
     this.#record?.save(end);
   }

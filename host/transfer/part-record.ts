@@ -68,7 +68,7 @@ export class PartRecord {
       const size = this.#wanted;
       const { total, validator } = this.#identity;
       const text = (size: number) => JSON.stringify({ url: this.#url, total, validator, size });
-      await this.#handle.write(text(size).padEnd(text(total).length), 0);
+      await this.#handle.write(Buffer.from(text(size).padEnd(text(total).length)), 0, null, 0);
       this.#written = size;
     }
   }
