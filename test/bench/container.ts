@@ -28,7 +28,12 @@ export const container: Bench = {
       const vm = await startTestVm(owner, { accel, cpus: 1, memoryMiB: 1024, root: { disk: 2 * GIB } });
       const one = await rounds(ROUNDS, () => oneFile(vm));
       say('a file is done');
-      return [...fileFigures(one), ...treeFigures(await rounds(TREE_ROUNDS, () => manyFiles(vm)))];
+      const many = await rounds(TREE_ROUNDS, () => manyFiles(vm));
+      return [
+        ...fileFigures(one),
+        ...treeFigures(many),
+        ...endFigures(await rounds(ROUNDS, () => givenUp(vm))),
+      ];
     }),
 };
 
@@ -104,6 +109,24 @@ async function manyFiles(vm: Vm): Promise<Record<string, number>> {
   return { written, theirs, read, packed };
 }
 
+/** From the abort of a write to its error, and to the moment at which nothing of it is left in the VM. */
+async function givenUp(vm: Vm): Promise<Record<string, number>> {
+  await shell(vm, 'mkdir -p /given');
+  const stop = new AbortController();
+  let aborted = 0;
+  async function* endless() {
+    for (const block of blocks()) yield block;
+    aborted = performance.now();
+    stop.abort(new Error('enough'));
+    await new Promise(() => {});
+  }
+  const refused = await vm
+    .writeFiles('/given/up', endless(), { signal: stop.signal })
+    .catch(() => performance.now());
+  while ((await shell(vm, 'ls -A /given 2>&1; true')) !== '');
+  return { told: Number(refused) - aborted, gone: performance.now() - aborted };
+}
+
 function fileFigures(times: Times): Figure[] {
   const rate = (what: string, key: string): Figure => ({
     what,
@@ -141,6 +164,16 @@ function treeFigures(times: Times): Figure[] {
     seconds('small files out', 'read'),
     seconds('tar -c in the guest, to stdout', 'packed'),
   ];
+}
+
+function endFigures(times: Times): Figure[] {
+  const slowest = (what: string, key: string): Figure => ({
+    what,
+    value: Math.max(...(times[key] as number[])) / 1000,
+    unit: 's',
+    limit: { atMost: 1 },
+  });
+  return [slowest('given up: told, slowest', 'told'), slowest('given up: nothing left, slowest', 'gone')];
 }
 
 /** Of times measured one after the other: what disturbs the machine for longer disturbs both. */
