@@ -3,11 +3,11 @@ import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { Duplex } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import { createGunzip, createZstdDecompress } from 'node:zlib';
 import { YavmError } from '../../lib/errors.ts';
 import { findProgram, type ProgramName } from '../../lib/programs.ts';
 import { formatSize } from '../../lib/size.ts';
 import { ImageArchiveError, ImageDigestError } from '../errors.ts';
+import { gunzip, unzstd } from './engine.ts';
 import { piecesOf, readPart, type Section } from './section.ts';
 import { Spool } from './spool.ts';
 
@@ -20,15 +20,12 @@ interface Row {
   engine(): Duplex;
 }
 
-/** Bytes that a decompressor hands on at a time. */
-const CHUNK = 256 * 1024;
-
 const ROWS: readonly Row[] = [
-  { name: 'gzip', magic: Buffer.from([0x1f, 0x8b]), engine: () => createGunzip({ chunkSize: CHUNK }) },
+  { name: 'gzip', magic: Buffer.from([0x1f, 0x8b]), engine: gunzip },
   {
     name: 'zstd',
     magic: Buffer.from([0x28, 0xb5, 0x2f, 0xfd]),
-    engine: () => createZstdDecompress({ chunkSize: CHUNK }),
+    engine: unzstd,
   },
   { name: 'xz', magic: Buffer.from([0xfd, 0x37, 0x7a, 0x58, 0x5a, 0]), engine: () => program('xz') },
   { name: 'bzip2', magic: Buffer.from('BZh'), engine: () => program('bzip2') },
