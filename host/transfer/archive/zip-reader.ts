@@ -12,7 +12,7 @@ import { archiveError } from './errors.ts';
 import type { ArchiveLimits, Meter } from './limits.ts';
 import { isText, type RawName, rawBytes, rawName, shownName } from './names.ts';
 import { Spool } from './spool.ts';
-import { collected } from './stream.ts';
+import { collected, gathered } from './stream.ts';
 import { Extra, FileType, Method } from './zip-format.ts';
 import { decompress } from './zlib.ts';
 
@@ -65,7 +65,7 @@ export class ZipReader implements EntrySource {
   static async open(bytes: Bytes, options: ZipReaderOptions): Promise<ZipReader> {
     const spool = await Spool.create(options.tempFolder);
     try {
-      for await (const piece of bytes) {
+      for await (const piece of gathered(bytes)) {
         options.meter.packed(piece.byteLength);
         await spool.append(piece);
       }
