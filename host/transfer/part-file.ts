@@ -21,6 +21,8 @@ export const RECORD_SUFFIX = '.json';
 const MAX_ATTEMPTS = 100;
 /** After a kill such a part of the beginning has to be fetched again, but not less and not more than so many bytes. */
 const RECORD_STEP = { part: 1 / 32, least: 1024 * 1024, most: 16 * 1024 * 1024 };
+/** Bytes after which the disk is given something to do, so that little is left for it at the end. */
+const FLUSH_STEP = 64 * 1024 * 1024;
 /** Bytes; less is not worth being kept for the next attempt to fetch the image. */
 const MIN_KEPT = 1024 * 1024;
 
@@ -53,6 +55,10 @@ export class PartFile implements Sink {
   #size: number;
   #record: PartRecord | null = null;
   #recorded = 0;
+  #flushed = 0;
+  #flushing: Promise<void> | null = null;
+  /** The system tells it once. */
+  #flushFailure: { error: unknown } | null = null;
   #open = true;
 
   private constructor(path: string, handle: FileHandle, options: PartOptions, size: number) {
@@ -104,7 +110,7 @@ export class PartFile implements Sink {
 
   async begin(identity: Identity | null): Promise<void> {
     await this.#closeHasher();
-    this.#size = 0;
+    [this.#size, this.#flushed] = [0, 0];
     await this.#dropRecord();
     await this.#handle.truncate(0);
     if (identity) await this.#keepRecord(identity);
@@ -128,6 +134,7 @@ export class PartFile implements Sink {
     this.#size = end;
     this.#hasher ??= new FileHasher(this.#handle.fd, this.#options.digest.algorithm);
     this.#hasher.advance(end);
+    if (end - this.#flushed >= FLUSH_STEP) this.#flush(end);
     const step = Math.max(RECORD_STEP.least, Math.min(RECORD_STEP.part * end, RECORD_STEP.most));
     if (end - this.#recorded < step) return;
     this.#recorded = end;
@@ -136,6 +143,7 @@ export class PartFile implements Sink {
 
   /** The digest of everything written, in hex. */
   digest(): Promise<string> {
+    this.#flush(this.#size);
     this.#hasher ??= new FileHasher(this.#handle.fd, this.#options.digest.algorithm);
     return this.#hasher.digest();
   }
@@ -145,6 +153,8 @@ export class PartFile implements Sink {
    * as one that is used; `close` ends that.
    */
   async publish(path: string): Promise<void> {
+    await this.#flushing;
+    if (this.#flushFailure) throw this.#flushFailure.error;
     await this.#handle.datasync();
     await rename(this.#path, path);
     this.#options.native.flock(this.#handle.fd, false);
@@ -173,6 +183,18 @@ export class PartFile implements Sink {
     if (this.#record === null || this.#size < MIN_KEPT) return await this.discard();
     this.#record.save(this.#size);
     await this.close().catch(() => {});
+  }
+
+  #flush(end: number): void {
+    this.#flushing ??= this.#handle
+      .datasync()
+      .catch((error: unknown) => {
+        this.#flushFailure ??= { error };
+      })
+      .finally(() => {
+        this.#flushing = null;
+      });
+    this.#flushed = end;
   }
 
   async #keepRecord(identity: Identity): Promise<void> {
