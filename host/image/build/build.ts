@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto';
 import {
   chmodSync,
   closeSync,
+  fstatSync,
   fsyncSync,
   openSync,
   realpathSync,
@@ -208,9 +209,12 @@ function imageTime(tree: FileTree, created: number): number {
 
 /** Appends the configuration, and gives the file its name. @returns its size */
 function finish(temporary: string, trailer: Buffer, output: string): number {
-  const fd = openSync(temporary, 'a');
+  // Not made when it is missing.
+  const fd = openSync(temporary, 'r+');
   try {
-    for (let done = 0; done < trailer.length; ) done += writeSync(fd, trailer, done);
+    const { size } = fstatSync(fd);
+    for (let done = 0; done < trailer.length; )
+      done += writeSync(fd, trailer, done, trailer.length - done, size + done);
     chmodSync(temporary, 0o666 & ~process.umask());
     fsyncSync(fd);
   } finally {
