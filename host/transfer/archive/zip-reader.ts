@@ -14,7 +14,7 @@ import { isText, type RawName, rawBytes, rawName, shownName } from './names.ts';
 import { Spool } from './spool.ts';
 import { collected, gathered } from './stream.ts';
 import { Extra, FileType, Method } from './zip-format.ts';
-import { decompress } from './zlib.ts';
+import { decompress, inflateSmall } from './zlib.ts';
 
 export interface ZipReaderOptions {
   tempFolder: string;
@@ -41,12 +41,22 @@ const TYPES: Readonly<Record<number, EntryType>> = {
   [FileType.fifo]: 'fifo',
 };
 
+/** Files of which both sizes are at most this many bytes are inflated at once. */
+const SMALL = 128 * 1024;
+
+interface Current {
+  entry: Entry;
+  /** Where its content is. */
+  start: number;
+  name: RawName;
+}
+
 export class ZipReader implements EntrySource {
   readonly #options: ZipReaderOptions;
   readonly #spool: Spool;
   readonly #zip: ZipFile;
-  /** Of the entry that was read last. */
-  #current: { entry: Entry; start: number; name: RawName } | null = null;
+  /** The entry that was read last. */
+  #current: Current | null = null;
   /** Packed bytes of all entries: more than there are would be the same ones twice. */
   #packed = 0;
   #failure: unknown = null;
@@ -69,44 +79,51 @@ export class ZipReader implements EntrySource {
         options.meter.packed(piece.byteLength);
         await spool.append(piece);
       }
-      const zip = await fromFdPromise(spool.fd, { autoClose: false, decodeStrings: false });
+      const zip = await read(fromFdPromise(spool.fd, { autoClose: false, decodeStrings: false }));
       return new ZipReader(options, spool, zip);
     } catch (error) {
       await spool.close();
-      throw damaged(error);
+      throw error;
     }
   }
 
   async next(): Promise<ArchiveEntry | null> {
     this.#current = null;
-    try {
-      const entry = await this.#read();
-      return entry && (await this.#entry(entry));
-    } catch (error) {
-      throw damaged(error);
-    }
+    const entry = await read(this.#record());
+    return entry && (await this.#entry(entry));
   }
 
   async *content(): Bytes {
     const current = this.#current;
     this.#current = null;
     if (!current) return;
-    const { entry, start, name } = current;
-    const { compressedSize: packed, uncompressedSize: size, compressionMethod } = entry;
-    const stored = this.#spool.read(start, start + packed);
-    const bytes =
-      compressionMethod === Method.stored ? stored : decompress('deflate', stored, this.#options.signal);
+    const { entry, name } = current;
     let crc = 0;
     let came = 0;
-    for await (const piece of bytes) {
+    for await (const piece of this.#inflated(current)) {
       came += piece.byteLength;
-      if (came > size) break;
+      if (came > entry.uncompressedSize) break;
       crc = zlib.crc32(piece, crc);
       this.#options.meter.unpacked(piece.byteLength);
       yield piece;
     }
-    if (came !== size) throw archiveError(`${shownName(name)} has not the size that it says`);
+    if (came !== entry.uncompressedSize)
+      throw archiveError(`${shownName(name)} has not the size that it says`);
     if (crc !== entry.crc32) throw archiveError(`${shownName(name)} has a wrong checksum`);
+  }
+
+  async *#inflated({ entry, start, name }: Current): Bytes {
+    const { compressedSize: packed, uncompressedSize: size, compressionMethod } = entry;
+    const bytes = this.#spool.read(start, start + packed);
+    if (compressionMethod === Method.stored) {
+      yield* bytes;
+    } else if (packed > SMALL || size > SMALL) {
+      yield* decompress('deflate', bytes, this.#options.signal);
+    } else {
+      const content = inflateSmall(await collected(bytes, packed), size);
+      if (!content) throw archiveError(`${shownName(name)} is damaged, or has not the size that it says`);
+      yield content;
+    }
   }
 
   close(): Promise<void> {
@@ -115,7 +132,7 @@ export class ZipReader implements EntrySource {
   }
 
   /** The next record of the directory; null at its end. */
-  #read(): Promise<Entry | null> {
+  #record(): Promise<Entry | null> {
     return new Promise((resolve, reject) => {
       const settle = (act: () => void) => {
         this.#zip.off('entry', onEntry);
@@ -147,7 +164,7 @@ export class ZipReader implements EntrySource {
     }
     this.#packed += entry.compressedSize;
     if (this.#packed > this.#spool.size) throw archiveError('its files overlap');
-    const local = await this.#zip.readLocalFileHeaderPromise(entry, { minimal: false });
+    const local = await read(this.#zip.readLocalFileHeaderPromise(entry, { minimal: false }));
     if (!local.fileName.equals(rawNameOf(entry)) || local.compressionMethod !== method) {
       throw archiveError(`${shownName(name)} is something else in the zip's directory than at its place`);
     }
@@ -228,9 +245,11 @@ function ownerOf(entry: Entry): { uid: number; gid: number } {
   return { uid: field.readUInt32LE(2), gid: field.readUInt32LE(7) };
 }
 
-/** yauzl's own refusals are plain errors. */
-function damaged(error: unknown): unknown {
-  if (!(error instanceof Error) || error.constructor !== Error || 'code' in error || 'retry' in error)
-    return error;
-  return archiveError(`it is no whole zip: ${toError(error).message.slice(0, 300)}`, { cause: error });
+/** What yauzl reads. Its refusals are plain errors. */
+async function read<T>(work: Promise<T>): Promise<T> {
+  try {
+    return await work;
+  } catch (error) {
+    throw archiveError(`it is no whole zip: ${toError(error).message.slice(0, 300)}`, { cause: error });
+  }
 }

@@ -51,6 +51,23 @@ export async function* decompress(
   }
 }
 
+/**
+ * All of a small deflated content, at once: an engine in a thread costs more than the work. Null when it is none of `size`
+ * bytes, damaged, or has something behind it.
+ */
+export function inflateSmall(packed: Uint8Array, size: number): Buffer | null {
+  try {
+    // With `info` there is an engine beside the bytes, which the types do not know.
+    const options = { info: true, maxOutputLength: Math.max(1, size) };
+    const result = zlib.inflateRawSync(packed, options) as unknown as { buffer: Buffer; engine: Engine };
+    const whole = result.engine.bytesWritten === packed.byteLength && result.buffer.byteLength === size;
+    return whole ? result.buffer : null;
+  } catch (error) {
+    if (isZlibError(error) || error instanceof RangeError) return null;
+    throw error;
+  }
+}
+
 /** Errors of the engines have these codes and a number; those of sources have neither. */
 function isZlibError(error: unknown): error is Error {
   if (!(error instanceof Error)) return false;
