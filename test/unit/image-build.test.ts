@@ -16,6 +16,7 @@ import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import t, { type Test } from 'tap';
 import { type BuildOptions, buildImage } from '../../host/image/build/build.ts';
+import { planOwners } from '../../host/image/build/owners.ts';
 import { PACKERS } from '../../host/image/build/packers.ts';
 import { openSource } from '../../host/image/source/source.ts';
 import { verifyImage } from '../../host/image/verify.ts';
@@ -116,7 +117,7 @@ t.test('a tar and a folder of a root file system', async (t) => {
   const tar = layerTar(items);
   const plain = await build(put(tar));
   checkTree(t, plain.tree, items.slice(1));
-  t.match(plain.tree.get(''), { mode: 0o711, uid: 0, mtime: 1_600_000_000 }, 'the root');
+  t.match(plain.tree.get(''), { mode: 0o711, uid: 0, gid: 0, mtime: 1_600_000_000 }, 'the root');
   t.equal(hashOf((await build(put(gzipSync(tar)))).bytes), hashOf(plain.bytes), 'compressed');
   const root = join(folder, 'root');
   mkdirSync(join(root, 'etc'), { recursive: true });
@@ -145,6 +146,42 @@ t.test('a tar and a folder of a root file system', async (t) => {
     code: 'YAVM_E_IMAGE_BUILD',
     message: /lies in/,
   });
+});
+
+t.test('owners: the builder’s own number is like any other', async (t) => {
+  const [uid, gid] = [process.geteuid?.() ?? 0, process.getegid?.() ?? 0];
+  const owned = [
+    directory('.', { uid: 77, gid: 77 }),
+    ...[0, 1, 1000, uid, gid, 77, 4_294_967_294, 4_294_967_293].map((id, index) =>
+      file(`f${index}`, '', { uid: id, gid: id }),
+    ),
+    file('mixed', '', { uid, gid: 5 }),
+  ];
+  const { tree } = await build(put(layerTar(owned)));
+  checkTree(t, tree, owned.slice(1));
+  t.match(tree.get(''), { uid: 77, gid: 77 }, 'and the root’s is its own');
+  const other = await build(put(layerTar([directory('.', { uid: 3, gid: 4 })])));
+  t.match(other.tree.get(''), uid === gid ? { uid: 0, gid: 0 } : { uid: 3, gid: 4 });
+  const forced = await build(put(layerTar(owned)), { owner: { uid: 8, gid: 9 } });
+  t.ok([...forced.tree.values()].every((each) => each.uid === 8 && each.gid === 9));
+});
+
+t.test('the table of owners, in several blocks', async (t) => {
+  const many = Array.from({ length: 3000 }, (_, index) =>
+    file(`f${index}`, '', { uid: 10_000 + index, gid: 7 }),
+  );
+  checkTree(t, (await build(put(layerTar(many)))).tree, many);
+  const plan = planOwners(new Set([5, 2 ** 32 - 2, 6]), { uid: 5, gid: 6 }, { uid: 1, gid: 2 });
+  t.same([plan.inTar(5), plan.inTar(6), plan.inTar(7)], [2 ** 32 - 3, 2 ** 32 - 4, 7]);
+  t.same(
+    [...plan.table],
+    [
+      [2 ** 32 - 3, 5],
+      [2 ** 32 - 4, 6],
+      [5, 1],
+      [6, 2],
+    ],
+  );
 });
 
 t.test('times', async (t) => {

@@ -23,11 +23,12 @@ import { buildConfig, type ConfigChanges } from './config.ts';
 import { writeError } from './disk-error.ts';
 import { applyLayer } from './layer.ts';
 import { type Ownership, runMksquashfs } from './mksquashfs.ts';
+import { changeOwners, planOwners } from './owners.ts';
 import type { Packer } from './packers.ts';
 import type { Section } from './section.ts';
 import type { Spool } from './spool.ts';
-import { contentSize, tarOf } from './tar-writer.ts';
-import { FileTree, type Node } from './tree.ts';
+import { tarOf } from './tar-writer.ts';
+import { FileTree, surveyOf } from './tree.ts';
 
 export interface BuildStep {
   /** `read`: layers are checked and expanded; `pack`: files are compressed. */
@@ -146,22 +147,39 @@ async function packLayers(options: BuildOptions, output: string, layered: Layere
   const spools: Spool[] = [];
   try {
     const tree = await flatten(options, layered, spools);
-    const total = contentSize(tree);
+    const now = Math.floor(Date.now() / 1000);
+    const survey = surveyOf(tree, now);
+    const plan = planOwners(survey.owners, runner(), tree.root.inode);
     let done = 0;
     const onContent = (count: number) => {
       done += count;
-      onStep?.({ step: 'pack', done, total });
+      onStep?.({ step: 'pack', done, total: survey.content });
     };
+    const created = layered.created <= now ? layered.created : 0;
     await runMksquashfs({
-      source: { tar: tarOf(tree, { onContent }) },
+      source: { tar: tarOf(tree, { owner: owner === 'keep' ? plan.inTar : undefined, onContent }) },
       ...{ output, compressor, level, signal, env, owner },
       rootMode: tree.root.inode.mode,
-      time: layered.epoch ?? imageTime(tree, layered.created),
-      // Of a tar mksquashfs gives the root the time of now; cut to the image's own it is always the same.
+      // Of a tar mksquashfs gives the root the time of now; cut to that of the youngest file it is always the same.
+      time: layered.epoch ?? Math.max(survey.newest, created),
       clampTimes: true,
     });
+    if (owner === 'keep') settleOwners(output, plan.table);
   } finally {
     for (const spool of spools) spool.close();
+  }
+}
+
+function runner(): { uid: number; gid: number } {
+  return { uid: process.geteuid?.() ?? 0, gid: process.getegid?.() ?? 0 };
+}
+
+function settleOwners(path: string, table: ReadonlyMap<number, number>): void {
+  const fd = openSync(path, 'r+');
+  try {
+    changeOwners(fd, path, table);
+  } finally {
+    closeSync(fd);
   }
 }
 
@@ -193,18 +211,6 @@ async function flatten(
     await applyLayer(tree, archive, { layer, whiteouts, onDropped, signal, needsEnd: !whiteouts });
   }
   return tree;
-}
-
-/** The youngest file's time, so that none is cut. Times of the future are: mksquashfs would give the root that of now. */
-function imageTime(tree: FileTree, created: number): number {
-  const now = Math.floor(Date.now() / 1000);
-  let newest = created <= now ? created : 0;
-  const pending: Node[] = [tree.root];
-  for (let node = pending.pop(); node; node = pending.pop()) {
-    if (node.inode.mtime > newest && node.inode.mtime <= now) newest = node.inode.mtime;
-    if (node.children) for (const child of node.children.values()) pending.push(child);
-  }
-  return newest;
 }
 
 /** Appends the configuration, and gives the file its name. @returns its size */

@@ -44,7 +44,8 @@ export function packArguments(options: PackOptions): string[] {
   const { source, output, compressor, level, owner, rootMode, time, clampTimes } = options;
   const memory = Math.floor(Math.min(totalmem() / 4, MAX_MEMORY) / MIB);
   return [
-    ...('folder' in source ? [source.folder, output] : ['-', output, '-tar']),
+    // Of a tar the table of owners is changed afterwards (owners.ts).
+    ...('folder' in source ? [source.folder, output] : ['-', output, '-tar', '-noId']),
     // A file that cannot be read would be empty in the image, with a warning.
     ...['-noappend', '-no-recovery', '-exit-on-error', '-reproducible', '-quiet', '-no-progress'],
     ...['-processors', String(availableParallelism()), '-mem', `${memory}M`],

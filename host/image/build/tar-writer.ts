@@ -2,8 +2,7 @@
 import { encodePax } from './pax.ts';
 import type { Segment } from './sparse.ts';
 import { BLOCK } from './tar-header.ts';
-import type { Content } from './tar-index.ts';
-import type { FileTree, Inode, Node } from './tree.ts';
+import { type FileTree, type Inode, type Node, storedSize } from './tree.ts';
 
 /** What a ustar header's fields hold: bytes of a name, and numbers of 7 and 11 octal digits. */
 const NAME = 100;
@@ -22,13 +21,15 @@ const TYPE_FLAGS = {
   fifo: '6',
 } as const;
 
-export interface WriterHooks {
+export interface WriterOptions {
+  /** What is written for an owner; default: its number. */
+  owner?: (id: number) => number;
   /** Bytes of files' content that were read. */
   onContent?: (count: number) => void;
 }
 
 /** The whole archive. A piece belongs to who gets it. The root itself is not in it: mksquashfs takes none. */
-export function* tarOf(tree: FileTree, hooks: WriterHooks = {}): Generator<Buffer> {
+export function* tarOf(tree: FileTree, options: WriterOptions = {}): Generator<Buffer> {
   const out = new Output();
   /** The first name of each file that has several. */
   const names = new Map<Inode, string>();
@@ -43,7 +44,7 @@ export function* tarOf(tree: FileTree, hooks: WriterHooks = {}): Generator<Buffe
     const path = `${top.prefix}${name}`;
     const first = names.get(node.inode);
     yield* first === undefined
-      ? writeNode(out, path, node.inode, hooks)
+      ? writeNode(out, path, withOwner(node.inode, options), options)
       : out.add(headerOf(path, node.inode, { type: 'hardlink', linkName: first, size: 0 }));
     if (node.children) stack.push({ prefix: `${path}/`, nodes: sorted(node) });
     else names.set(node.inode, path);
@@ -52,25 +53,16 @@ export function* tarOf(tree: FileTree, hooks: WriterHooks = {}): Generator<Buffe
   yield* out.rest();
 }
 
-/** Bytes that files have in the archive: what {@link WriterHooks.onContent} counts up to. */
-export function contentSize(tree: FileTree): number {
-  const seen = new Set<Content>();
-  const pending = [tree.root];
-  for (let node = pending.pop(); node; node = pending.pop()) {
-    if (node.inode.content) seen.add(node.inode.content);
-    if (node.children) for (const child of node.children.values()) pending.push(child);
-  }
-  let sum = 0;
-  for (const content of seen) sum += storedSize(content);
-  return sum;
-}
-
 /** From last to first, to be taken from the end. Bytes compare as the characters do. */
 function sorted(node: Node): [string, Node][] {
   return [...(node.children ?? [])].sort(([a], [b]) => (a < b ? 1 : -1));
 }
 
-function* writeNode(out: Output, path: string, inode: Inode, hooks: WriterHooks): Generator<Buffer> {
+function withOwner(inode: Inode, { owner }: WriterOptions): Inode {
+  return owner ? { ...inode, uid: owner(inode.uid), gid: owner(inode.gid) } : inode;
+}
+
+function* writeNode(out: Output, path: string, inode: Inode, options: WriterOptions): Generator<Buffer> {
   const { content } = inode;
   if (!content) {
     yield* out.add(headerOf(path, inode, { type: inode.type, linkName: inode.target, size: 0 }));
@@ -86,14 +78,10 @@ function* writeNode(out: Output, path: string, inode: Inode, hooks: WriterHooks)
     const length = Math.min(stored - done, out.room);
     content.archive.read(out.take(length), content.at + done);
     done += length;
-    hooks.onContent?.(length);
+    options.onContent?.(length);
     if (out.room === 0) yield out.flush();
   }
   yield* out.add(Buffer.alloc((BLOCK - (size % BLOCK)) % BLOCK));
-}
-
-function storedSize({ size, segments }: Content): number {
-  return segments ? segments.reduce((sum, segment) => sum + segment.size, 0) : size;
 }
 
 /** GNU's form 1.0: the map before the content. An empty segment at the end says where the file ends. */

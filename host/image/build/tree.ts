@@ -204,3 +204,33 @@ function inodeOf(entry: TarEntry, type: InodeType): Inode {
 export function quote(bytes: string): string {
   return JSON.stringify(Buffer.from(bytes.slice(0, 256), 'latin1').toString('utf8'));
 }
+
+/** What a tree has as a whole. */
+export interface Survey {
+  /** Bytes of all files' content, holes left out. */
+  content: number;
+  /** Time of the youngest file, seconds since the epoch; those of after `now` are left out. */
+  newest: number;
+  /** Owners and groups of all but the root. */
+  owners: Set<number>;
+}
+
+export function surveyOf(tree: FileTree, now: number): Survey {
+  const survey: Survey = { content: 0, newest: Math.min(tree.root.inode.mtime, now), owners: new Set() };
+  const seen = new Set<Content>();
+  const pending = [tree.root];
+  for (let node = pending.pop(); node; node = pending.pop()) {
+    const { mtime, uid, gid, content } = node.inode;
+    if (mtime > survey.newest && mtime <= now) survey.newest = mtime;
+    if (node !== tree.root) survey.owners.add(uid).add(gid);
+    if (content && !seen.has(content)) survey.content += storedSize(content);
+    if (content) seen.add(content);
+    if (node.children) for (const child of node.children.values()) pending.push(child);
+  }
+  return survey;
+}
+
+/** Bytes of a file that its archive holds. */
+export function storedSize({ size, segments }: Content): number {
+  return segments ? segments.reduce((sum, segment) => sum + segment.size, 0) : size;
+}
