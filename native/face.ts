@@ -282,6 +282,12 @@ export interface Native {
     gid: number,
     mtime: number,
   ): void;
+  /**
+   * Unpacks what is at the beginning of `bytes`, part of a tar, as far as it is whole entries of small files right in the
+   * directory that the archive calls `directory` (empty: no directory). It stops before anything else, extended headers too,
+   * and before an entry that cannot be written, of which nothing is left then. Returns the numbers of entries and bytes.
+   */
+  putTarFiles(dirFd: number, directory: string, bytes: Uint8Array): [entries: number, bytes: number];
   /** Names of a file's extended attributes, as many as the caller may see; null: none, or its file system has no such thing. */
   listXattrs(fd: number): string[] | null;
   getXattr(fd: number, name: string): Uint8Array;

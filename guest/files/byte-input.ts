@@ -76,6 +76,16 @@ export class ByteInput {
     }
   }
 
+  /** What is in the buffer, without taking it; as much as is there, perhaps nothing. */
+  get waiting(): Uint8Array {
+    return this.buffer.subarray(this.#start, this.#end);
+  }
+
+  /** Takes bytes that are in the buffer. */
+  skip(size: number): void {
+    this.#hand(size);
+  }
+
   /** Reads to the end of the input. */
   drain(): void {
     while (this.take(CHUNK).byteLength > 0);

@@ -73,8 +73,9 @@ class Extraction {
   readonly #native: Native;
   readonly #baseFd: number;
   readonly #archive: TarInput;
-  /** The directory of the entry before: archives go directory by directory. */
+  /** The directory of the entry before: as a path beneath the base, as the archive calls it, and open. */
   #parentPath = '';
+  #parentName = '';
   #parentFd = -1;
   #times: { path: string; mtime: number }[] = [];
   /** Extended attributes that were not set. */
@@ -88,7 +89,10 @@ class Extraction {
 
   run(): number {
     let entries = 0;
-    for (let entry = this.#archive.next(); entry; entry = this.#archive.next()) {
+    for (;;) {
+      if (this.#parentFd >= 0) entries += this.#archive.putFiles(this.#parentFd, this.#parentName);
+      const entry = this.#archive.next();
+      if (!entry) break;
       try {
         this.#write(entry);
       } catch (error) {
@@ -106,7 +110,7 @@ class Extraction {
   }
 
   #write(entry: Entry): void {
-    const place = this.#placeBeside(entry.name) ?? this.#place(safeParts(entry.name));
+    const place = this.#placeOf(entry);
     // The base itself is not the archive's to change.
     if (!place) return;
     switch (entry.type) {
@@ -210,15 +214,18 @@ class Extraction {
     native.utimesAt(dirFd, name, entry.mtime);
   }
 
-  /** The place of a name in the directory of the entry before, which nearly every file has; else null. */
-  #placeBeside(path: string): Place | null {
-    if (this.#parentFd < 0) return null;
-    const slash = path.lastIndexOf('/');
-    const parent = slash < 0 ? '.' : path.slice(0, slash);
-    if (parent !== this.#parentPath) return null;
-    const name = path.slice(slash + 1);
-    const plain = name !== '' && name !== '.' && name !== '..' && !name.includes('\0');
-    return plain ? { dirFd: this.#parentFd, name, path } : null;
+  #placeOf({ name: whole }: Entry): Place | null {
+    const name = whole.endsWith('/') ? whole.slice(0, -1) : whole;
+    const slash = name.lastIndexOf('/');
+    const parent = slash < 0 ? '' : name.slice(0, slash);
+    const base = name.slice(slash + 1);
+    const plain = base !== '' && base !== '.' && base !== '..' && !base.includes('\0');
+    // Archives go directory by directory.
+    if (plain && this.#parentFd >= 0 && parent === this.#parentName)
+      return { dirFd: this.#parentFd, name: base, path: `${this.#parentPath}/${base}` };
+    const place = this.#place(safeParts(whole));
+    if (plain) this.#parentName = parent;
+    return place;
   }
 
   /** Opens the directory that an entry lies in, making what is missing; null for the base itself. */
@@ -230,6 +237,7 @@ class Extraction {
       this.close();
       this.#parentFd = makeDirectories(this.#native, this.#baseFd, parentPath, PARENT_MODE);
       this.#parentPath = parentPath;
+      this.#parentName = parentPath === '.' ? '' : parentPath;
     }
     return { dirFd: this.#parentFd, name, path: joined(parts) };
   }

@@ -110,6 +110,18 @@ export class TarInput {
     return this.#input.buffer.subarray(at, at + size);
   }
 
+  /**
+   * Unpacks the small files that come next in the directory `dirFd`, which the archive calls `directory`, as long as there is
+   * nothing else to them; returns how many.
+   */
+  putFiles(dirFd: number, directory: string): number {
+    this.#skip();
+    if (this.#global.size > 0) return 0;
+    const [entries, bytes] = this.#native.putTarFiles(dirFd, directory, this.#input.waiting);
+    if (entries > 0) this.#input.skip(bytes);
+    return entries;
+  }
+
   #records(header: RawHeader, offset: number, attributes?: Attribute[]): PaxRecords {
     return decodePax(this.#native, this.#extension(header, offset), offset + BLOCK, attributes);
   }

@@ -1,4 +1,4 @@
-// Large files and small ones, with as few copies and calls as there can be: under emulation both are what costs.
+// Large files with as few copies as there can be: under emulation they are what costs.
 #include <errno.h>
 #include <fcntl.h>
 #include <stdint.h>
@@ -11,7 +11,6 @@
 #include "args.h"
 #include "error.h"
 #include "exports.h"
-#include "file_stat.h"
 #include "sys.h"
 #include "value.h"
 
@@ -88,28 +87,6 @@ int WriteContent(int fd, const uint8_t* bytes, size_t size, int64_t offset) {
   return WriteAt(fd, bytes + done, size - done, offset + static_cast<int64_t>(done), &rest);
 }
 
-int WriteAll(int fd, const Bytes& bytes) {
-  size_t done = 0;
-  while (done < bytes.size) {
-    const ssize_t count = Retry([&] { return write(fd, bytes.data + done, bytes.size - done); });
-    if (count < 0) return errno;
-    done += static_cast<size_t>(count);
-  }
-  return 0;
-}
-
-// A new file in place of whatever has the name, other than a directory.
-int Create(int dir, const char* name, const char** call) {
-  constexpr int kFlags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
-  *call = "openat";
-  int fd = openat(dir, name, kFlags, 0600);
-  if (fd >= 0 || errno != EEXIST) return fd;
-  *call = "unlinkat";
-  if (unlinkat(dir, name, 0) < 0) return -1;
-  *call = "openat";
-  return openat(dir, name, kFlags, 0600);
-}
-
 }  // namespace
 
 Napi::Value PageOffset(const Napi::CallbackInfo& info) {
@@ -157,36 +134,6 @@ Napi::Value Splice(const Napi::CallbackInfo& info) {
   const ssize_t count = Retry([&] { return splice(from, nullptr, to, nullptr, most, SPLICE_F_MORE); });
   if (count < 0 && errno != EAGAIN) return Fail(args.Env(), errno, "splice");
   return Number(args.Env(), static_cast<double>(count));
-}
-
-Napi::Value PutFile(const Napi::CallbackInfo& info) {
-  Args args(info, "putFile");
-  const int dir = args.Fd(0, "dirFd");
-  const std::string name = args.Text(1, "name");
-  const Bytes bytes = args.Buffer(2, "bytes");
-  const mode_t mode = static_cast<mode_t>(args.Integer(3, "mode", 0, 07777));
-  const uid_t uid = args.Unsigned(4, "uid");
-  const gid_t gid = args.Unsigned(5, "gid");
-  const double mtime = args.Number(6, "mtime");
-  if (!args.Ok()) return Nothing();
-  struct timespec times[2];
-  // One name: a path would be followed wherever it leads.
-  if (name.find('/') != std::string::npos || !TimeOf(mtime, &times[0])) return Fail(args.Env(), EINVAL, "openat", name);
-  times[1] = times[0];
-  const char* call = nullptr;
-  const int fd = Create(dir, name.c_str(), &call);
-  if (fd < 0) return Fail(args.Env(), errno, call, name);
-  int error = WriteAll(fd, bytes);
-  call = "write";
-  // Owner first: a change of owner clears the set-id bits.
-  if (!error && fchown(fd, uid, gid) < 0) error = errno, call = "fchown";
-  if (!error && fchmod(fd, mode) < 0) error = errno, call = "fchmod";
-  if (!error && futimens(fd, times) < 0) error = errno, call = "futimens";
-  close(fd);
-  if (!error) return Nothing();
-  // Half of a file must not pass for a whole one.
-  unlinkat(dir, name.c_str(), 0);
-  return Fail(args.Env(), error, call, name);
 }
 
 }  // namespace yavm

@@ -85,14 +85,17 @@ Napi::Value DecodeName(const Napi::CallbackInfo& info);
 Napi::Value EncodeName(const Napi::CallbackInfo& info);
 
 // tar_header.cc
-Napi::Value TarHeader(const Napi::CallbackInfo& info);
+Napi::Value ReadTarHeader(const Napi::CallbackInfo& info);
 
 // bulk.cc
 Napi::Value PageOffset(const Napi::CallbackInfo& info);
 Napi::Value WriteSparse(const Napi::CallbackInfo& info);
 Napi::Value Truncate(const Napi::CallbackInfo& info);
 Napi::Value Splice(const Napi::CallbackInfo& info);
+
+// small_files.cc
 Napi::Value PutFile(const Napi::CallbackInfo& info);
+Napi::Value PutTarFiles(const Napi::CallbackInfo& info);
 
 // xattr.cc
 Napi::Value ListXattrs(const Napi::CallbackInfo& info);

@@ -1,6 +1,7 @@
 // A header block of a tar archive. The guest reads one for every file that comes: in the interpreter its 512 bytes would
 // take longer than the file.
-#include <stdint.h>
+#include "tar_header.h"
+
 #include <string.h>
 
 #include "args.h"
@@ -10,8 +11,6 @@
 
 namespace yavm {
 namespace {
-
-constexpr size_t kBlock = 512;
 
 struct Field {
   const char* name;
@@ -26,17 +25,10 @@ constexpr size_t kFlag = 156;
 constexpr Field kLinkName = {"linkName", 157, 100};
 constexpr size_t kMagic = 257;
 constexpr Field kPrefix = {"prefix", 345, 155};
-// In the order in which they are handed out.
-constexpr Field kNumbers[] = {{"mode", 100, 8},   {"uid", 108, 8},   {"gid", 116, 8},  {"size", 124, 12},
+// In the order of TarNumber.
+constexpr Field kNumbers[kTarNumbers] = {{"mode", 100, 8},   {"uid", 108, 8},   {"gid", 116, 8},  {"size", 124, 12},
                               {"mtime", 136, 12}, {"major", 329, 8}, {"minor", 337, 8}};
 constexpr uint64_t kLargest = kMaxSafeInteger;
-
-bool IsZero(const uint8_t* block) {
-  for (size_t i = 0; i < kBlock; i++) {
-    if (block[i]) return false;
-  }
-  return true;
-}
 
 // Big-endian with the top bit set (GNU); negative numbers are two's complement.
 const char* Binary(const uint8_t* bytes, size_t size, double* number) {
@@ -77,7 +69,7 @@ const char* Number(const uint8_t* block, const Field& field, double* number) {
 bool SumsUp(const uint8_t* block, double stored) {
   int64_t plain = 0;
   int64_t with_sign = 0;
-  for (size_t i = 0; i < kBlock; i++) {
+  for (size_t i = 0; i < kTarBlock; i++) {
     const bool own = i >= kChecksum.at && i < kChecksum.at + kChecksum.size;
     plain += own ? ' ' : block[i];
     with_sign += own ? ' ' : static_cast<int8_t>(block[i]);
@@ -94,37 +86,57 @@ napi_value Name(napi_env env, const std::string& bytes) { return MakeName(env, b
 
 }  // namespace
 
-Napi::Value TarHeader(const Napi::CallbackInfo& info) {
+bool IsTarEnd(const uint8_t* block) {
+  for (size_t i = 0; i < kTarBlock; i++) {
+    if (block[i]) return false;
+  }
+  return true;
+}
+
+bool DecodeTarHeader(const uint8_t* block, TarHeader* header, std::string* wrong) {
+  const Field* field = &kChecksum;
+  double sum = 0;
+  const char* problem = Number(block, kChecksum, &sum);
+  if (!problem && !SumsUp(block, sum)) {
+    *wrong = "header with a wrong checksum";
+    return false;
+  }
+  for (size_t i = 0; !problem && i < kTarNumbers; i++) {
+    field = &kNumbers[i];
+    problem = Number(block, *field, &header->numbers[i]);
+  }
+  if (problem) {
+    *wrong = std::string(problem) + " in field '" + field->name + "'";
+    return false;
+  }
+  // An empty flag is the oldest format's file.
+  header->flag = block[kFlag] ? block[kFlag] : '0';
+  // GNU's own format (magic "ustar " and a space) has times and more where the prefix is.
+  header->name = memcmp(block + kMagic, "ustar", 6) == 0 ? Text(block, kPrefix) : std::string();
+  if (!header->name.empty()) header->name.push_back('/');
+  header->name += Text(block, kName);
+  header->link_name = Text(block, kLinkName);
+  return true;
+}
+
+Napi::Value ReadTarHeader(const Napi::CallbackInfo& info) {
   Args args(info, "tarHeader");
   const Bytes bytes = args.Buffer(0, "bytes");
   const size_t at = static_cast<size_t>(args.Integer(1, "offset", 0, kMaxSafeInteger));
-  if (args.Ok() && (bytes.size < kBlock || at > bytes.size - kBlock)) args.Reject("bytes", "a whole block");
+  if (args.Ok() && (bytes.size < kTarBlock || at > bytes.size - kTarBlock)) args.Reject("bytes", "a whole block");
   if (!args.Ok()) return Nothing();
   napi_env env = args.Env();
-  const uint8_t* block = bytes.data + at;
-  if (IsZero(block)) return Napi::Value(env, MakeNull(env));
-  double sum = 0;
-  const char* wrong = Number(block, kChecksum, &sum);
-  if (!wrong && !SumsUp(block, sum)) return Napi::Value(env, MakeText(env, "header with a wrong checksum"));
-  const Field* field = &kChecksum;
-  double numbers[sizeof kNumbers / sizeof kNumbers[0]];
-  for (size_t i = 0; !wrong && i < sizeof kNumbers / sizeof kNumbers[0]; i++) {
-    field = &kNumbers[i];
-    wrong = Number(block, *field, &numbers[i]);
-  }
-  if (wrong) return Napi::Value(env, MakeText(env, std::string(wrong) + " in field '" + field->name + "'"));
-  // GNU's own format (magic "ustar " and a space) has times and more where the prefix is.
-  std::string name = memcmp(block + kMagic, "ustar", 6) == 0 ? Text(block, kPrefix) : std::string();
-  if (!name.empty()) name.push_back('/');
-  name += Text(block, kName);
-  napi_value header = MakeArray(env, 0);
+  if (IsTarEnd(bytes.data + at)) return Napi::Value(env, MakeNull(env));
+  TarHeader header;
+  std::string wrong;
+  if (!DecodeTarHeader(bytes.data + at, &header, &wrong)) return Napi::Value(env, MakeText(env, wrong));
+  napi_value fields = MakeArray(env, 0);
   uint32_t index = 0;
-  // An empty flag is the oldest format's file.
-  SetElement(env, header, index++, MakeNumber(env, block[kFlag] ? block[kFlag] : '0'));
-  SetElement(env, header, index++, Name(env, name));
-  SetElement(env, header, index++, Name(env, Text(block, kLinkName)));
-  for (double number : numbers) SetElement(env, header, index++, MakeNumber(env, number));
-  return Napi::Value(env, header);
+  SetElement(env, fields, index++, MakeNumber(env, header.flag));
+  SetElement(env, fields, index++, Name(env, header.name));
+  SetElement(env, fields, index++, Name(env, header.link_name));
+  for (double number : header.numbers) SetElement(env, fields, index++, MakeNumber(env, number));
+  return Napi::Value(env, fields);
 }
 
 }  // namespace yavm

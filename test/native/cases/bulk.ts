@@ -220,6 +220,86 @@ export const bulkCases: Case[] = [
     },
   },
   {
+    name: 'bulk: the small files of a directory in an archive, and nothing else of it',
+    run: (native, assert) =>
+      withFolder(native, (folder) => {
+        const dir = native.open(folder, O_RDONLY | O_DIRECTORY, 0);
+        const uid = native.getUid();
+        const block = (name: string, flag = '0', size = 3, change: [at: number, text: string][] = []) => {
+          const header = new Uint8Array(512);
+          const fields: [number, string][] = [
+            ...([
+              [0, name],
+              [100, '0640'],
+              [108, uid.toString(8)],
+              [116, uid.toString(8)],
+            ] as [number, string][]),
+            ...([
+              [124, size.toString(8)],
+              [136, '14243'],
+              [156, flag],
+              [257, 'ustar\0'],
+            ] as [number, string][]),
+            ...change,
+            [148, '        '],
+          ];
+          for (const [at, field] of fields) header.set(bytes(field), at);
+          const sum = header.reduce((total, byte) => total + byte, 0);
+          header.set(bytes(`${sum.toString(8).padStart(6, '0')}\0 `), 148);
+          return header;
+        };
+        const entry = (...args: Parameters<typeof block>) => {
+          const whole = new Uint8Array(1024);
+          whole.set(block(...args));
+          whole.set(bytes(`${args[0].slice(-1)}!\n`), 512);
+          return whole;
+        };
+        const put = (directory: string, ...entries: Uint8Array[]) => {
+          const archive = new Uint8Array(entries.reduce((sum, one) => sum + one.byteLength, 0));
+          let at = 0;
+          for (const one of entries) {
+            archive.set(one, at);
+            at += one.byteLength;
+          }
+          return native.putTarFiles(dir, directory, archive);
+        };
+        assert.equal(put('', entry('a'), entry('b'), new Uint8Array(1024)), [2, 2048], 'up to the end mark');
+        assert.equal(
+          readFile(native, `${folder}/a`) + readFile(native, `${folder}/b`),
+          'a!\nb!\n',
+          'content',
+        );
+        const { mode, mtime } = native.stat(`${folder}/a`);
+        assert.equal([mode & 0o7777, mtime], [0o640, 0o14243], 'mode and time');
+        assert.equal(put('x/./y', entry('x/./y/c'), entry('x/y/d')), [1, 1024], 'as the archive calls it');
+        assert.equal(readFile(native, `${folder}/c`), 'c!\n', 'there');
+        for (const [what, one] of Object.entries({
+          'another directory': entry('z/e'),
+          'one below': entry('x/z/e'),
+          'the parent': entry('x/..'),
+          itself: entry('x/.'),
+          'no name': entry('x/'),
+          'the directory': entry('x'),
+          'a link': entry('x/e', '2'),
+          'a directory': entry('x/e', '5'),
+          'an extended header': entry('x/e', 'x'),
+          'too large': entry('x/e', '0', 70_000),
+          'not all there': entry('x/e', '0', 513),
+          'no uid': entry('x/e', '0', 3, [[108, '77777777']]).map((byte, at) => (at === 148 ? 0x78 : byte)),
+          'no header': entry('x/e').map((byte, at) => (at === 3 ? byte + 1 : byte)),
+          nothing: new Uint8Array(511),
+        })) {
+          assert.equal(put('x', one), [0, 0], what);
+          assert.equal(put('x', entry('x/f'), one), [1, 1024], `${what}, after one that is`);
+        }
+        native.mkdir(`${folder}/taken`, 0o755);
+        assert.equal(put('', entry('g'), entry('taken'), entry('h')), [1, 1024], 'before one that fails');
+        const names = native.readDirectory(dir).map(({ name }) => name);
+        assert.equal(names.sort(), ['a', 'b', 'c', 'f', 'g', 'taken'], 'nothing else');
+        native.close(dir);
+      }),
+  },
+  {
     name: 'bulk: names that are no UTF-8 come and go as they are',
     run: (native, assert) =>
       withFolder(native, (folder) => {

@@ -11,7 +11,7 @@ const FACE =
   chmodFd chownFd utimesAt unlink rmdir pipe socketPair socketListener setNonBlocking flock pending watch unwatch cborEncode cborDecode channelOpen
   channelSend
   channelQueued channelClose sourceOpen sourceSent sourceDrain sourceStop sinkOpen sinkStop dropProgramPages sync reboot debugExit
-  truncate splice pageOffset writeSparse putFile listXattrs getXattr setXattr decodeName encodeName tarHeader
+  truncate splice pageOffset writeSparse putFile putTarFiles listXattrs getXattr setXattr decodeName encodeName tarHeader
   setHostname setClock monotonic addEntropy uname`.split(/\s+/);
 
 /** The calls that take nothing, or for which any argument would act on the machine. */
