@@ -55,7 +55,13 @@ export const download: Bench = {
           const url = `${scheme}://127.0.0.1:${port}/${round}.gvmi`;
           const taskPackage = `hash:sha3:${digest}:${url}`;
           const fetch = () => fetchImage({ taskPackage, cacheFolder: folder, ca: certificate.cert });
-          times.ours.push(await timed(async () => rmSync(await fetch())));
+          let image = '';
+          times.ours.push(
+            await timed(async () => {
+              image = await fetch();
+            }),
+          );
+          rmSync(image);
           if (!compared) continue;
           const file = join(folder, 'curl');
           const curl = ['-sSf', '--cacert', join(folder, 'ca'), '-o', file, url];

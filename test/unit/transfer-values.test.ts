@@ -1,5 +1,5 @@
 import t from 'tap';
-import { cacheName, parseLocation, showUrl } from '../../host/transfer/location.ts';
+import { cacheName, isImageName, parseLocation, showUrl } from '../../host/transfer/location.ts';
 import { TransferProgress } from '../../host/transfer/progress.ts';
 import type { ProgressReport } from '../../host/transfer/types.ts';
 
@@ -87,7 +87,24 @@ t.test('names in the cache are upstream’s, whatever the URL holds', async (t) 
     const result = cacheName(new URL(`http://host${path}`), { algorithm: 'sha3-224', hex: HEX });
     t.equal(result, name, path.slice(0, 40));
     t.match(result, /^[^./][^/]{0,200}$/, path.slice(0, 40));
+    t.ok(isImageName(result), path.slice(0, 40));
   }
+});
+
+t.test('what is no image’s name', async (t) => {
+  const short = HEX.slice(1);
+  for (const name of [
+    '',
+    HEX,
+    `_${short}`,
+    `x_${HEX}0`,
+    `x_${HEX.toUpperCase()}`,
+    `.x_${HEX}`,
+    `x_${HEX}.a.b`,
+  ]) {
+    t.notOk(isImageName(name), name);
+  }
+  for (const digits of [56, 64, 96, 128]) t.ok(isImageName(`x.y_${'a'.repeat(digits)}.gvmi`), `${digits}`);
 });
 
 function recorded(options?: ConstructorParameters<typeof TransferProgress>[1]) {
