@@ -1,4 +1,5 @@
 /** The image of a task: from its address in the agreement to a whole and checked file in the cache. */
+import { stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { Native } from '../../native/face.ts';
 import { loadNative } from '../../native/load.ts';
@@ -115,11 +116,15 @@ async function fetchOnce(image: ImageDownload, options: FetchOptions): Promise<I
   const lock = await entry.lock({ ...options, signal }, (bytes) => {
     if (!waited) report.message('Waiting for another activity that downloads this image');
     waited = true;
-    report.update(bytes, null);
+    // At the end there is no part any more, and for a moment nobody to say so.
+    if (bytes > 0) report.update(bytes, null);
   });
   try {
     const lease = await entry.check(signal);
-    return lease ? fromCache(lease, image) : await downloadImage(image);
+    if (lease === null) return await downloadImage(image);
+    fromCache(lease, image);
+    if (waited) report.finish((await stat(lease.path)).size);
+    return lease;
   } finally {
     await lock?.release();
   }

@@ -40,11 +40,17 @@ async function serveImage(t: Test): Promise<{ taskPackage: string; fetched(): nu
   };
 }
 
-/** `storageGib`: of the agreement. */
+export interface SetUpOptions {
+  /** Of the agreement. */
+  storageGib?: number;
+  /** The image; default the demo's, from a server of its own. */
+  taskPackage?: string;
+}
+
 export async function setUp(
   t: Test,
   env: Record<string, string> = { YA_VM_ACCEL: process.env.YAVM_TEST_ACCEL ?? 'tcg' },
-  { storageGib = 0.25 }: { storageGib?: number } = {},
+  { storageGib = 0.25, ...options }: SetUpOptions = {},
 ) {
   const environment = privateEnvironment(t);
   const folder = environment.XDG_RUNTIME_DIR as string;
@@ -57,7 +63,8 @@ export async function setUp(
     for (const activity of running) await activity.stop(0);
     await node.close();
   });
-  const { taskPackage, fetched } = await serveImage(t);
+  const { taskPackage: demo, fetched } = await serveImage(t);
+  const { taskPackage = demo } = options;
   const host = new ActivityHost({
     program: [LAUNCHER],
     service: node.service,
@@ -106,7 +113,7 @@ export function logOf({ workFolder, activity }: RunningActivity): string {
   return readFileSync(join(workFolder, 'logs', `exe-unit_${activity}.log`), 'utf8');
 }
 
-export async function begin(t: Test, env?: Record<string, string>, options?: { storageGib?: number }) {
+export async function begin(t: Test, env?: Record<string, string>, options?: SetUpOptions) {
   const parts = await setUp(t, env, options);
   return { ...parts, ...(await parts.begin()) };
 }
