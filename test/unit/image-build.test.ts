@@ -1,60 +1,22 @@
 /** Whole builds, without a VM: what is in the image, that the same source makes the same bytes, and what is left when it fails. */
 import { createHash } from 'node:crypto';
-import {
-  chmodSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  symlinkSync,
-  utimesSync,
-  writeFileSync,
-} from 'node:fs';
-import { tmpdir } from 'node:os';
+import { chmodSync, mkdirSync, rmSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import t, { type Test } from 'tap';
-import { type BuildOptions, buildImage } from '../../host/image/build/build.ts';
 import { planOwners } from '../../host/image/build/owners.ts';
 import { PACKERS } from '../../host/image/build/packers.ts';
-import { openSource } from '../../host/image/source/source.ts';
 import { verifyImage } from '../../host/image/verify.ts';
-import { deferred } from '../../host/lib/deferred.ts';
+import { run } from '../lib/archives.ts';
 import { archiveOf, newDockerSave, ociLayout, oldDockerSave } from '../lib/container-archives.ts';
+import { indexOf } from '../lib/flatten.ts';
+import { imageBuilds } from '../lib/image-builds.ts';
 import { alpineLike, debianLike, distrolessLike, hardTree, type TestTree } from '../lib/image-trees.ts';
-import { directory, file, layerTar, type TreeItem } from '../lib/layer-tar.ts';
+import { directory, fifo, file, layerTar, symlink, type TreeItem } from '../lib/layer-tar.ts';
 import { count } from '../lib/scale.ts';
-import { type ListedItem, listSquashfs } from '../lib/squashfs-listing.ts';
+import type { ListedItem } from '../lib/squashfs-listing.ts';
 
-const folder = mkdtempSync(join(tmpdir(), 'yavm-build-'));
-t.teardown(() => rmSync(folder, { recursive: true, force: true }));
-const output = join(folder, 'out.gvmi');
-let files = 0;
-
-function put(bytes: Buffer): string {
-  const path = join(folder, `source-${files++}.tar`);
-  writeFileSync(path, bytes);
-  return path;
-}
-
-interface Built {
-  bytes: Buffer;
-  tree: Map<string, ListedItem>;
-}
-
-async function build(reference: string, options: Partial<BuildOptions> = {}): Promise<Built> {
-  const { signal = new AbortController().signal } = options;
-  const source = await openSource(reference, { signal, temp: folder });
-  try {
-    if (source.kind === 'image') throw new Error('an image already');
-    const { path } = await buildImage({ source, output, compressor: 'zstd', level: 1, signal, ...options });
-    return { bytes: readFileSync(path), tree: listSquashfs(path) };
-  } finally {
-    source.close();
-  }
-}
-
+const { folder, output, put, build } = imageBuilds(t);
 const hashOf = (bytes: Buffer) => createHash('sha256').update(bytes).digest('hex');
 
 /** Whether the tree is the expected one; directories that no layer has must be plain. */
@@ -147,6 +109,50 @@ t.test('a tar and a folder of a root file system', async (t) => {
     message: /lies in/,
   });
 });
+
+t.test(
+  'attributes of every kind',
+  { skip: process.getuid?.() !== 0 && 'only root sees them all' },
+  async (t) => {
+    const xattrs = {
+      'user.bytes': '\0\n=\xff',
+      'user.empty': '',
+      'trusted.t': 't',
+      'security.capability': '\x01\0\0\x02\0\x20\0\0\0\0\0\0\0\0\0\0\0\0\0\0',
+    };
+    const trusted = { 'trusted.t': 't' };
+    const items = [
+      directory('d', { xattrs }),
+      file('f', '', { xattrs }),
+      symlink('l', 'f', { xattrs: trusted }),
+      fifo('p', { xattrs: trusted }),
+    ];
+    await build(put(layerTar(items)));
+    const unpacked = join(folder, 'unpacked');
+    run('unsquashfs', ['-no-progress', '-quiet', '-d', unpacked, output]);
+    const tar = run('tar', [
+      '--xattrs',
+      '--xattrs-include=*',
+      '-C',
+      unpacked,
+      '-cf',
+      '-',
+      'd',
+      'f',
+      'l',
+      'p',
+    ]);
+    rmSync(unpacked, { recursive: true });
+    for (const [index, { name, xattrs: found }] of (await indexOf(tar)).entries()) {
+      const texts = [...(found ?? [])].map(([key, value]) => [key, value.toString('latin1')]);
+      t.same(
+        Object.fromEntries(texts.filter(([key]) => key !== 'security.selinux')),
+        items[index]?.xattrs,
+        name,
+      );
+    }
+  },
+);
 
 t.test('owners: the builder’s own number is like any other', async (t) => {
   const [uid, gid] = [process.geteuid?.() ?? 0, process.getegid?.() ?? 0];
@@ -285,89 +291,3 @@ t.test('the configuration: the source’s, changed', async (t) => {
   });
   await t.rejects(build(reference, { changes: { volumes: ['/a/../b'] } }), { code: 'YAVM_E_IMAGE_METADATA' });
 });
-
-// ---------------------------------------------------------------- failures
-
-/** Names in the folder of the output but for sources and the output. */
-const leftovers = () =>
-  readdirSync(folder).filter((name) => !/^(source-\d+\.tar|out\.gvmi|root|timed|bin)$/.test(name));
-
-t.test('what fails leaves the output as it was, and nothing else', async (t) => {
-  const tar = put(layerTar([file('f', 'x')]));
-  const { bytes } = await build(tar);
-  const cut = put(layerTar([file('a', 'x'), file('big', Buffer.alloc(100_000))]).subarray(0, 5000));
-  await t.rejects(build(cut), { code: 'YAVM_E_IMAGE_ARCHIVE' }, 'a source that is cut off');
-  const path = join(folder, 'bin');
-  mkdirSync(path);
-  let programs = 0;
-  const program = (script: string) => {
-    const name = join(path, `mksquashfs-${programs++}`);
-    writeFileSync(name, `#!/bin/sh\n${script}\n`, { mode: 0o755 });
-    return { ...process.env, YAVM_MKSQUASHFS: name };
-  };
-  const cases: [what: string, env: Record<string, string | undefined>, code: string, says: RegExp][] = [
-    ['not there', { ...process.env, YAVM_MKSQUASHFS: '/none' }, 'YAVM_E_MKSQUASHFS_MISSING', /none/],
-    [
-      'an error',
-      program('echo FATAL ERROR: no good >&2; exit 1'),
-      'YAVM_E_IMAGE_BUILD',
-      /status 1: FATAL ERROR: no good/,
-    ],
-    ['reads nothing', program('exec <&-; exit 3'), 'YAVM_E_IMAGE_BUILD', /status 3/],
-    ['is killed', program('touch "$2"; kill -9 $$'), 'YAVM_E_IMAGE_BUILD', /SIGKILL/],
-    [
-      'a full disk',
-      program('cat >/dev/null; touch "$2"; echo Write failed because No space left on device >&2; exit 1'),
-      'YAVM_E_DISK_FULL',
-      /room/,
-    ],
-    ['makes nothing', program('cat >/dev/null'), 'YAVM_E_IMAGE_BUILD', /cannot be written/],
-  ];
-  for (const [what, env, code, message] of cases)
-    await t.rejects(build(tar, { env }), { code, message }, what);
-  await t.rejects(build(tar, { output: join(folder, 'none', 'x.gvmi') }), { code: 'YAVM_E_IMAGE_BUILD' });
-  await t.rejects(build(tar, { output: folder }), { code: 'YAVM_E_IMAGE_BUILD', message: /is a folder/ });
-  t.equal(hashOf(readFileSync(output)), hashOf(bytes), 'the output is what it was');
-  t.same(leftovers(), []);
-});
-
-t.test('an abort, while layers are read and while they are packed', async (t) => {
-  const layer = layerTar(
-    Array.from({ length: 40 }, (_, index) => file(`f${index}`, Buffer.alloc(1_000_000, `${index} text `))),
-  );
-  const image = { tags: ['x'], config: {}, layers: [layer] };
-  const reference = put(archiveOf(ociLayout(['gzip'], image)));
-  for (const step of ['read', 'pack']) {
-    const abort = new AbortController();
-    const building = build(reference, {
-      signal: abort.signal,
-      onStep: (now) => {
-        if (now.step === step) abort.abort(new Error(`enough of ${step}`));
-      },
-    });
-    await t.rejects(building, { message: `enough of ${step}` });
-    t.same(leftovers(), []);
-  }
-  const ended = deferred<void>();
-  const root = join(folder, 'root');
-  const abort = new AbortController();
-  const building = build(root, { signal: abort.signal, compressor: 'xz', level: undefined });
-  setImmediate(() => {
-    abort.abort(new Error('enough of a folder'));
-    ended.resolve();
-  });
-  await t.rejects(building, { message: 'enough of a folder' });
-  await ended.promise;
-  t.same(leftovers(), []);
-});
-
-t.test(
-  'a file that cannot be read is an error, not an empty file',
-  { skip: process.getuid?.() === 0 && 'root reads everything' },
-  async (t) => {
-    const root = join(folder, 'root');
-    chmodSync(join(root, 'etc', 'id'), 0);
-    await t.rejects(build(root), { code: 'YAVM_E_IMAGE_BUILD', hint: /readable/ });
-    t.same(leftovers(), []);
-  },
-);

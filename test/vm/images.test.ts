@@ -110,7 +110,7 @@ t.test('files that are no whole image are refused before anything is started', a
     ['empty', Buffer.alloc(0), 'FORMAT'],
     ['text', Buffer.from('#!/bin/sh\necho not an image\n'), 'FORMAT'],
     ['random', random.bytes(100_000), 'FORMAT'],
-    ['gzip', Buffer.concat([Buffer.from([0x1f, 0x8b, 8, 0]), random.bytes(1000)]), 'FORMAT'],
+    ['gzip', Buffer.concat([Buffer.from([0x1f, 0x8b, 8, 0]), random.bytes(1000)]), 'ARCHIVE'],
     ['cut in the superblock', demo.subarray(0, 50), 'TRUNCATED'],
     ['cut in the data', demo.subarray(0, demo.length >> 1), 'TRUNCATED'],
     ['cut in the last table', demo.subarray(0, Number(superblock) - 1), 'TRUNCATED'],
