@@ -1,5 +1,6 @@
 /** The guest's files role at both ends of every format of archives: what one tree is read as, another is written from. */
 import { execFileSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
 import { linkSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -8,6 +9,7 @@ import { ARCHIVE_FORMATS } from '../../host/transfer/archive/index.ts';
 import { pack, unpack } from '../lib/archives.ts';
 import { ROLE_HOSTS, runRole } from '../lib/files-role.ts';
 import { inNamespaces } from '../lib/namespaces.ts';
+import { rawTar } from '../lib/raw-tar.ts';
 import { listTree } from '../lib/tree.ts';
 
 inNamespaces(import.meta.url);
@@ -75,3 +77,21 @@ for (const host of Object.keys(ROLE_HOSTS)) {
     t.same(names(join(target, 'in')).sort(), names(join(strange, 'tree')).sort());
   });
 }
+
+t.test('a full disk', async (t) => {
+  const full = join(top, 'full');
+  mkdirSync(full);
+  execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=1m', 'yavm-test', full]);
+  t.teardown(() => execFileSync('umount', ['-l', full]));
+  const small = rawTar({ name: 'small', content: randomBytes(512 * 1024) });
+  const large = rawTar({ name: 'large', content: randomBytes(4 * 1024 * 1024) });
+  const refusal = { code: 'YAVM_E_ARCHIVE_SPOOL', message: new RegExp(full) };
+  await t.rejects(pack(large, { format: 'zip', tempFolder: full }), refusal, 'packing');
+  const zip = await pack(large, { format: 'zip', tempFolder: top });
+  await t.rejects(unpack(zip, { format: 'zip', tempFolder: full }), refusal, 'unpacking');
+  t.ok(
+    (await pack(small, { format: 'zip', tempFolder: full })).byteLength > 0,
+    'what was kept is gone: there is room again',
+  );
+  t.same(readdirSync(full), []);
+});

@@ -51,14 +51,18 @@ t.test('sets of files, in every spelling', async (t) => {
         { ...all, excludes: ['b'] },
       ],
     ],
+    [Array(1024).fill('a/b'), [{ includes: Array(1024).fill('a/b'), excludes: [] }]],
     [{ includes: [] }, [{ includes: [], excludes: [] }]],
   ];
-  for (const [value, fileset] of spellings) t.same(parseFileset(value), fileset, JSON.stringify(value));
+  for (const [value, fileset] of spellings) {
+    t.same(parseFileset(value), fileset, String(JSON.stringify(value)).slice(0, 80));
+  }
   const wrong: unknown[] = [
     ...[1, true, 1n, '', [], [1], [['a']], ['a', {}], [{}, 'a'], new Uint8Array(3)],
     ...[{ includes: 1 }, { includes: [''] }, { excludes: {} }, { desc: 1 }, { desc: 'x'.repeat(5000) }],
-    ...['a\0', 'a'.repeat(1025), Array(257).fill('a'), Array(5).fill('a'.repeat(1000)), Array(65).fill({})],
-    [{ includes: Array(200).fill('a') }, { excludes: Array(200).fill('a') }],
+    ...['a\0', 'a'.repeat(513), Array(1025).fill('a'), Array(200).fill('a'.repeat(500)), Array(65).fill({})],
+    Array(9).fill('*'.repeat(300)),
+    [{ includes: Array(600).fill('a') }, { excludes: Array(600).fill('a') }],
   ];
   for (const value of wrong) {
     const shown = String(
@@ -97,6 +101,8 @@ t.test('patterns', async (t) => {
     ['./a/*', ['a/b'], ['./a/b']],
     ['/a', ['a'], ['b/a']],
     ['a,b}', ['a,b}'], ['a']],
+    ['a/b.c', ['a/b.c'], ['a/b', 'a/b.c/d', 'a/bxc']],
+    ['**', ['a', 'a/b'], []],
     ['(a|b)+', ['(a|b)+'], ['a']],
   ];
   for (const [pattern, yes, no] of rows) {
@@ -106,6 +112,8 @@ t.test('patterns', async (t) => {
   }
   t.ok(compileGlob('**/node_modules').covers('a/node_modules/b/c'), 'what lies in a directory is covered');
   t.notOk(compileGlob('**/node_modules').covers('a/node_modulesb/c'));
+  t.ok(compileGlob('a/b').covers('a/b/c') && compileGlob('a/b').covers('a/b'));
+  t.notOk(compileGlob('a/b').covers('a/bc'));
   for (const wrong of ['[a', '[', '{a', 'a{b,{c}', '{'.repeat(17) + '}'.repeat(17)]) {
     t.throws(() => compileGlob(wrong), { code: 'YAVM_E_TRANSFER_FORMAT' }, wrong);
   }

@@ -1,5 +1,6 @@
 /** A script's `fileset`: which of a directory's files are transferred (exe-unit.md 5.1, 6.7). */
 import { YavmError } from '../../lib/errors.ts';
+import { isLiteral } from './glob.ts';
 
 /** Patterns as glob.ts takes them. A file is in when an `includes` has it, and no `excludes`. */
 export interface FilePatterns {
@@ -17,10 +18,12 @@ export const EVERYTHING = '**/*';
 
 const MAX_SETS = 64;
 /** Of all sets together. */
-const MAX_PATTERNS = 256;
-/** Characters of one pattern, and of all: a match costs at most the product with a name's length. */
-const MAX_PATTERN = 1024;
-const MAX_TEXT = 4096;
+const MAX_PATTERNS = 1024;
+/** Characters of one pattern, and of all. */
+const MAX_PATTERN = 512;
+const MAX_TEXT = 64 * 1024;
+/** Characters of all patterns that are more than a name: a match takes time for each of them and of a path. */
+const MAX_WILD = 2048;
 const MAX_DESCRIPTION = 4096;
 
 /**
@@ -33,9 +36,15 @@ export function parseFileset(value: unknown): Fileset {
   const sets = setsOf(value);
   const patterns = sets.flatMap(({ includes, excludes }) => [...includes, ...excludes]);
   if (patterns.length > MAX_PATTERNS) throw refused(`${patterns.length} patterns, at most ${MAX_PATTERNS}`);
-  const text = patterns.reduce((sum, pattern) => sum + pattern.length, 0);
+  const text = lengthOf(patterns);
   if (text > MAX_TEXT) throw refused(`${text} characters of patterns, at most ${MAX_TEXT}`);
+  const wild = lengthOf(patterns.filter((pattern) => !isLiteral(pattern)));
+  if (wild > MAX_WILD) throw refused(`${wild} characters of patterns with wildcards, at most ${MAX_WILD}`);
   return sets;
+}
+
+function lengthOf(patterns: readonly string[]): number {
+  return patterns.reduce((sum, pattern) => sum + pattern.length, 0);
 }
 
 function setsOf(value: unknown): FilePatterns[] {

@@ -32,7 +32,35 @@ const noSlash = (code: number) => code !== SLASH;
 export function compileGlob(pattern: string): Matcher {
   // `**` and `**/*` are what most transfers say, if anything.
   if (pattern === '**' || pattern === '**/*') return EVERYTHING;
-  return new Automaton(...new Compiler(pattern).compile());
+  const relative = relativePattern(pattern);
+  return isLiteral(pattern) ? new Literal(relative) : new Automaton(...new Compiler(relative).compile());
+}
+
+/** Whether it is the path of one file. */
+export function isLiteral(pattern: string): boolean {
+  return !/[*?[{\\]|\/$/.test(pattern);
+}
+
+/** Paths are relative. As Ant has it, a slash at the end means what is in the directory. */
+function relativePattern(pattern: string): string {
+  const relative = pattern.replace(/^(\.?\/)+/, '');
+  return relative.endsWith('/') ? `${relative}**` : relative;
+}
+
+class Literal implements Matcher {
+  readonly #path: string;
+
+  constructor(path: string) {
+    this.#path = path;
+  }
+
+  matches(path: string): boolean {
+    return path === this.#path;
+  }
+
+  covers(path: string): boolean {
+    return path === this.#path || path.startsWith(`${this.#path}/`);
+  }
 }
 
 class Automaton implements Matcher {
@@ -113,12 +141,7 @@ class Compiler {
 
   constructor(pattern: string) {
     this.#pattern = pattern;
-    // Paths are relative. As Ant has it, a slash at the end means what is in the directory.
-    const relative = pattern.replace(/^(\.?\/)+/, '');
-    this.#codes = Array.from(
-      relative.endsWith('/') ? `${relative}**` : relative,
-      (character) => character.codePointAt(0) as number,
-    );
+    this.#codes = Array.from(pattern, (character) => character.codePointAt(0) as number);
   }
 
   compile(): [states: readonly State[], first: number] {

@@ -66,14 +66,19 @@ export async function* filtered(
   const onAbort = () => child.kill('SIGKILL');
   until.addEventListener('abort', onAbort, { once: true });
   const feeding = feed(stdin, abortable(input, until), watch);
-  // It is looked at when the output has ended.
-  feeding.catch(() => child.kill('SIGKILL'));
+  let failure: { error: unknown } | undefined;
+  feeding.catch((error: unknown) => {
+    failure = { error };
+    child.kill('SIGKILL');
+  });
   try {
     yield* watched(stdout, watch);
     const end = await ended;
     until.throwIfAborted();
-    await feeding;
+    if (failure) throw failure.error;
+    // Before the rest of the input: a program that has refused it reads no more, and a source may be slow.
     check(filter, end, messages);
+    await feeding;
   } catch (error) {
     until.throwIfAborted();
     throw error;
@@ -145,7 +150,7 @@ async function* watched(stdout: Readable, watch: Watch): Bytes {
     yield piece;
     watch.gives = 'waits';
   }
-  watch.gives = 'idle';
+  // Its end is still to come.
 }
 
 /** Tells when a program neither takes nor gives, although it is fed and read. */

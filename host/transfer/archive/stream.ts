@@ -21,13 +21,14 @@ export async function* abortable(bytes: Bytes, signal: AbortSignal): Bytes {
   let waiting = false;
   try {
     for (;;) {
+      // It may have fired while nobody asked.
+      signal.throwIfAborted();
       waiting = true;
       const { done, value } = await new Promise<IteratorResult<Uint8Array, unknown>>((resolve, reject) => {
         interrupt = reject;
         iterator.next().then(resolve, reject);
       });
       waiting = false;
-      signal.throwIfAborted();
       if (done) return;
       await pace.spend(value.byteLength);
       for (let at = 0; at < value.byteLength; at += CHUNK) yield value.subarray(at, at + CHUNK);
