@@ -1,5 +1,6 @@
 /** The image of an activity: fetched, looked at, and held in the cache as long as it is used. */
 import type { ImageConfig } from '../image/config.ts';
+import { cacheLimit } from '../transfer/cache-limit.ts';
 import type { FetchOptions } from '../transfer/image.ts';
 import { type Effects, readCompressors } from './vm-effects.ts';
 
