@@ -25,7 +25,11 @@ export async function fetchTaskImage(
   options: FetchOptions,
   { manifest, hide }: { manifest: string; hide(values: string[]): void },
 ): Promise<TaskImage> {
-  const lease = await leaseImage({ ...options, progressOptions: { updateInterval: REPORT_INTERVAL } });
+  const lease = await leaseImage({
+    ...options,
+    cacheLimit: cacheLimit(options.env ?? {}),
+    progressOptions: { updateInterval: REPORT_INTERVAL },
+  });
   const { path } = lease;
   const release = () => lease.release();
   try {
