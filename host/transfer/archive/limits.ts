@@ -20,8 +20,7 @@ const MIB = 1024 * 1024;
 export const DEFAULT_LIMITS: Readonly<ArchiveLimits> = {
   entries: 1_000_000,
   bytes: 64 * 1024 * MIB,
-  // What deflate makes of zeros is 1032.
-  ratio: 1100,
+  ratio: 1000,
   name: 4096,
   depth: 512,
   memory: 128 * MIB,
