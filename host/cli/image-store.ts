@@ -53,6 +53,7 @@ export async function resolveImages(
   const began = performance.now();
   let built = false;
   for (const text of references) {
+    options.signal.throwIfAborted();
     const image = await resolveImage(context, text, options);
     built ||= image.built;
     paths.push(image.path);

@@ -6,6 +6,7 @@ import t from 'tap';
 import { archiveOf, ociLayout } from '../lib/container-archives.ts';
 import { imageBuilds } from '../lib/image-builds.ts';
 import { file, layerTar } from '../lib/layer-tar.ts';
+import { paxHeader, rawTar } from '../lib/raw-tar.ts';
 
 const { folder, output, put, build } = imageBuilds(t);
 const hashOf = (bytes: Buffer) => createHash('sha256').update(bytes).digest('hex');
@@ -24,6 +25,15 @@ t.test('what fails leaves the output as it was, and nothing else', async (t) => 
   const { bytes } = await build(tar);
   const cut = put(layerTar([file('a', 'x'), file('big', Buffer.alloc(100_000))]).subarray(0, 5000));
   await t.rejects(build(cut), { code: 'YAVM_E_IMAGE_ARCHIVE' }, 'a source that is cut off');
+  const holes = rawTar(paxHeader({ 'GNU.sparse.size': String(2 ** 50), 'GNU.sparse.map': '0,1' }), {
+    name: 'f',
+    content: 'x',
+  });
+  await t.rejects(
+    build(put(holes)),
+    { code: 'YAVM_E_IMAGE_ARCHIVE', message: /1024 TiB, more/ },
+    'a petabyte of holes',
+  );
   const path = join(folder, 'bin');
   mkdirSync(path);
   let programs = 0;

@@ -207,8 +207,9 @@ export function quote(bytes: string): string {
 
 /** What a tree has as a whole. */
 export interface Survey {
-  /** Bytes of all files' content, holes left out. */
+  /** Bytes of all files' content, holes left out, and with them. */
   content: number;
+  apparent: number;
   /** Time of the youngest file, seconds since the epoch; those of after `now` are left out. */
   newest: number;
   /** Owners and groups of all but the root. */
@@ -216,15 +217,23 @@ export interface Survey {
 }
 
 export function surveyOf(tree: FileTree, now: number): Survey {
-  const survey: Survey = { content: 0, newest: Math.min(tree.root.inode.mtime, now), owners: new Set() };
+  const survey: Survey = {
+    content: 0,
+    apparent: 0,
+    newest: Math.min(tree.root.inode.mtime, now),
+    owners: new Set(),
+  };
   const seen = new Set<Content>();
   const pending = [tree.root];
   for (let node = pending.pop(); node; node = pending.pop()) {
     const { mtime, uid, gid, content } = node.inode;
     if (mtime > survey.newest && mtime <= now) survey.newest = mtime;
     if (node !== tree.root) survey.owners.add(uid).add(gid);
-    if (content && !seen.has(content)) survey.content += storedSize(content);
-    if (content) seen.add(content);
+    if (content && !seen.has(content)) {
+      survey.content += storedSize(content);
+      survey.apparent += content.size;
+      seen.add(content);
+    }
     if (node.children) for (const child of node.children.values()) pending.push(child);
   }
   return survey;
