@@ -17,13 +17,14 @@ import { exeUnitStart } from './exe-unit-start.ts';
 import { type BenchResult, table } from './figure.ts';
 import { hash } from './hash.ts';
 import { hostMemory } from './host-memory.ts';
+import { imageBuild } from './image-build.ts';
 import { latency } from './latency.ts';
 import { line } from './line.ts';
 import { sizes } from './sizes.ts';
 import { throughput } from './throughput.ts';
 
 const BENCHES: Bench[] = [
-  ...[sizes, boot, latency, throughput, hostMemory, hash, download, line, container],
+  ...[sizes, boot, latency, throughput, hostMemory, hash, download, line, container, imageBuild],
   ...[exeUnitStart, exeUnitExec, exeUnitSpool, exeUnitOutput],
 ];
 
