@@ -19,17 +19,14 @@ import { ImageArchiveError, ImageBuildError } from '../errors.ts';
 import { encodeTrailer } from '../gvmi.ts';
 import type { LayerSource } from '../source/container-image.ts';
 import type { Source } from '../source/source.ts';
-import { expand } from './compression.ts';
 import { buildConfig, type ConfigChanges } from './config.ts';
 import { writeError } from './disk-error.ts';
-import { applyLayer } from './layer.ts';
+import { flatten } from './flatten.ts';
 import { type Ownership, runMksquashfs } from './mksquashfs.ts';
 import { changeOwners, planOwners } from './owners.ts';
 import type { Packer } from './packers.ts';
-import type { Section } from './section.ts';
-import type { Spool } from './spool.ts';
 import { tarOf } from './tar-writer.ts';
-import { FileTree, surveyOf } from './tree.ts';
+import { type FileTree, surveyOf } from './tree.ts';
 
 export interface BuildStep {
   /** `read`: layers are checked and expanded; `pack`: files are compressed. */
@@ -147,35 +144,52 @@ interface Layered {
 }
 
 async function packLayers(options: BuildOptions, output: string, layered: Layered): Promise<void> {
-  const { compressor, level, signal, onStep, env, owner = 'keep' } = options;
-  const spools: Spool[] = [];
+  const { source, signal, onStep, onDropped } = options;
+  const flattened = await flatten({
+    ...layered,
+    image: source.kind === 'container',
+    folder: options.temp ?? dirname(resolve(options.output)),
+    ...{ signal, onDropped },
+    onRead: onStep && ((done, total) => onStep({ step: 'read', done, total })),
+  });
   try {
-    const tree = await flatten(options, layered, spools);
-    const now = Math.floor(Date.now() / 1000);
-    const survey = surveyOf(tree, now);
-    if (survey.apparent > MAX_APPARENT)
-      throw new ImageArchiveError(
-        `${options.source.path}: its files have ${formatSize(survey.apparent)}, more than ${formatSize(MAX_APPARENT)}`,
-      );
-    const plan = planOwners(survey.owners, runner(), tree.root.inode);
-    let done = 0;
-    const onContent = (count: number) => {
-      done += count;
-      onStep?.({ step: 'pack', done, total: survey.content });
-    };
-    const created = layered.created <= now ? layered.created : 0;
-    await runMksquashfs({
-      source: { tar: tarOf(tree, { owner: owner === 'keep' ? plan.inTar : undefined, onContent }) },
-      ...{ output, compressor, level, signal, env, owner },
-      rootMode: tree.root.inode.mode,
-      // Of a tar mksquashfs gives the root the time of now; cut to that of the youngest file it is always the same.
-      time: layered.epoch ?? Math.max(survey.newest, created),
-      clampTimes: true,
-    });
-    if (owner === 'keep') settleOwners(output, plan.table);
+    await packTree(options, output, flattened.tree, layered);
+    await flattened.checked();
+  } catch (error) {
+    throw await flattened.explain(error, signal);
   } finally {
-    for (const spool of spools) spool.close();
+    await flattened.close();
   }
+}
+
+async function packTree(
+  options: BuildOptions,
+  output: string,
+  tree: FileTree,
+  { created, epoch }: Layered,
+): Promise<void> {
+  const { compressor, level, signal, onStep, env, owner = 'keep' } = options;
+  const now = Math.floor(Date.now() / 1000);
+  const survey = surveyOf(tree, now);
+  if (survey.apparent > MAX_APPARENT)
+    throw new ImageArchiveError(
+      `${options.source.path}: its files have ${formatSize(survey.apparent)}, more than ${formatSize(MAX_APPARENT)}`,
+    );
+  const plan = planOwners(survey.owners, runner(), tree.root.inode);
+  let done = 0;
+  const onContent = (count: number) => {
+    done += count;
+    onStep?.({ step: 'pack', done, total: survey.content });
+  };
+  await runMksquashfs({
+    source: { tar: tarOf(tree, { owner: owner === 'keep' ? plan.inTar : undefined, onContent }) },
+    ...{ output, compressor, level, signal, env, owner },
+    rootMode: tree.root.inode.mode,
+    // Of a tar mksquashfs gives the root the time of now; cut to that of the youngest file it is always the same.
+    time: epoch ?? Math.max(survey.newest, created <= now ? created : 0),
+    clampTimes: true,
+  });
+  if (owner === 'keep') settleOwners(output, plan.table);
 }
 
 function runner(): { uid: number; gid: number } {
@@ -189,36 +203,6 @@ function settleOwners(path: string, table: ReadonlyMap<number, number>): void {
   } finally {
     closeSync(fd);
   }
-}
-
-/** Reads all layers, the lowest first. */
-async function flatten(
-  options: BuildOptions,
-  { created, layers }: Layered,
-  spools: Spool[],
-): Promise<FileTree> {
-  const { source, signal, onStep } = options;
-  const folder = options.temp ?? dirname(resolve(options.output));
-  const total = layers.reduce((sum, { section }) => sum + section.size, 0);
-  let done = 0;
-  const onBytes = (count: number) => {
-    done += count;
-    onStep?.({ step: 'read', done, total });
-  };
-  const whiteouts = source.kind === 'container';
-  const tree = new FileTree(created);
-  const seen = new Set<string>();
-  const onDropped = (attribute: string) => {
-    if (!seen.has(attribute)) options.onDropped?.(attribute);
-    seen.add(attribute);
-  };
-  for (const [layer, { section, stored, plain }] of layers.entries()) {
-    const expanded = await expand(section, { signal, folder, stored, plain, onBytes });
-    if (expanded.spool) spools.push(expanded.spool);
-    const archive: Section = expanded.section;
-    await applyLayer(tree, archive, { layer, whiteouts, onDropped, signal, needsEnd: !whiteouts });
-  }
-  return tree;
 }
 
 /** Appends the configuration, and gives the file its name. @returns its size */

@@ -53,6 +53,8 @@ export interface ExpandOptions {
   plain?: string;
   /** Stored bytes that were read. */
   onBytes?: (count: number) => void;
+  /** Gets the check of a section that is not compressed, under way; without it that is waited for. */
+  defer?: (check: Promise<void>) => void;
 }
 
 export interface Expanded {
@@ -69,7 +71,9 @@ export interface Expanded {
 export async function expand(section: Section, options: ExpandOptions): Promise<Expanded> {
   const row = rowOf(section);
   if (!row) {
-    await checkPlain(section, options);
+    const check = checkPlain(section, options);
+    if (options.defer) options.defer(check);
+    else await check;
     return { section, spool: null };
   }
   const spool = new Spool(options.folder);

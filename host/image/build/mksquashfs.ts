@@ -11,12 +11,13 @@ import { diskFull } from './disk-error.ts';
 import { watchFolder } from './folder-progress.ts';
 import { type Packer, packerWords } from './packers.ts';
 import { nextTurn } from './section.ts';
+import type { Pieces } from './tar-writer.ts';
 
 /** Who owns what is packed: as it is found, or one for all. */
 export type Ownership = 'keep' | { uid: number; gid: number };
 
 export interface PackOptions {
-  source: { tar: Iterable<Buffer> } | { folder: string };
+  source: { tar: Pieces } | { folder: string };
   /** The file; it must not exist. After a failure it may be there, in part. */
   output: string;
   compressor: Packer;
@@ -112,15 +113,19 @@ function endOf(child: ChildProcess): Promise<string> {
 }
 
 /** Hands the tar over at the pace at which it is read; stops when mksquashfs has ended, which is judged by its end. */
-async function feed(stdin: Writable, tar: Iterable<Buffer>, ended: Promise<string>): Promise<void> {
+async function feed(stdin: Writable, tar: Pieces, ended: Promise<string>): Promise<void> {
   stdin.on('error', () => {});
   let over = false;
   void ended.then(() => {
     over = true;
   });
-  for (const piece of tar) {
+  for (let next = tar.next(); !next.done; ) {
     if (over || stdin.destroyed) return;
-    if (!stdin.write(piece)) await Promise.race([once(stdin, 'drain').catch(() => {}), ended]);
+    const piece = next.value;
+    const taken = stdin.write(piece);
+    if (!taken) await Promise.race([once(stdin, 'drain').catch(() => {}), ended]);
+    // Drained is all that was written: the piece is free.
+    next = tar.next(taken ? undefined : piece);
   }
   stdin.end();
 }

@@ -50,8 +50,9 @@ const MAX_PAX = 4 * 1024 * 1024;
 const MAX_NAME = 64 * 1024;
 /** Headers about one entry. */
 const MAX_META = 16;
-/** Bytes of the archive read at a time: many small files lie in one window. */
+/** Bytes of the archive read at a time where small files lie side by side, and behind a large one. */
 const WINDOW = 256 * 1024;
+const FIRST_WINDOW = 4096;
 /** Entries after which others get their turn. */
 const TURN = 1000;
 /** Times that squashfs can keep, seconds: 32 bits without a sign. */
@@ -142,8 +143,10 @@ class Reader {
     }
     const inside = this.#at - this.#windowAt;
     if (inside < 0 || inside + BLOCK > this.#window.length) {
-      // A header behind large content: the rest of the window would be content again.
-      const length = Math.min(WINDOW, this.#archive.size - this.#at);
+      // Behind large content there may be large content again; what is read to the window's end grows it.
+      const grown =
+        inside > this.#window.length ? FIRST_WINDOW : Math.max(this.#window.length * 4, FIRST_WINDOW);
+      const length = Math.min(grown, WINDOW, this.#archive.size - this.#at);
       this.#window = readPart(this.#archive, this.#at, length);
       this.#windowAt = this.#at;
     }

@@ -28,8 +28,11 @@ export interface WriterOptions {
   onContent?: (count: number) => void;
 }
 
-/** The whole archive. A piece belongs to who gets it. The root itself is not in it: mksquashfs takes none. */
-export function* tarOf(tree: FileTree, options: WriterOptions = {}): Generator<Buffer> {
+/** Pieces of an archive. Who gives one back with `next` gets it filled anew: fresh memory costs as much as the reading. */
+export type Pieces = Generator<Buffer, void, Buffer | undefined>;
+
+/** The whole archive. The root itself is not in it: mksquashfs takes none. */
+export function* tarOf(tree: FileTree, options: WriterOptions = {}): Pieces {
   const out = new Output();
   /** The first name of each file that has several. */
   const names = new Map<Inode, string>();
@@ -50,7 +53,7 @@ export function* tarOf(tree: FileTree, options: WriterOptions = {}): Generator<B
     else names.set(node.inode, path);
   }
   yield* out.add(Buffer.alloc(2 * BLOCK));
-  yield* out.rest();
+  yield* out.flush();
 }
 
 /** From last to first, to be taken from the end. Bytes compare as the characters do. */
@@ -62,7 +65,7 @@ function withOwner(inode: Inode, { owner }: WriterOptions): Inode {
   return owner ? { ...inode, uid: owner(inode.uid), gid: owner(inode.gid) } : inode;
 }
 
-function* writeNode(out: Output, path: string, inode: Inode, options: WriterOptions): Generator<Buffer> {
+function* writeNode(out: Output, path: string, inode: Inode, options: WriterOptions): Pieces {
   const { content } = inode;
   if (!content) {
     yield* out.add(headerOf(path, inode, { type: inode.type, linkName: inode.target, size: 0 }));
@@ -79,7 +82,7 @@ function* writeNode(out: Output, path: string, inode: Inode, options: WriterOpti
     content.archive.read(out.take(length), content.at + done);
     done += length;
     options.onContent?.(length);
-    if (out.room === 0) yield out.flush();
+    if (out.room === 0) yield* out.flush();
   }
   yield* out.add(Buffer.alloc((BLOCK - (size % BLOCK)) % BLOCK));
 }
@@ -166,7 +169,7 @@ function padded(bytes: Buffer): Buffer {
 
 /** Collects bytes into pieces. */
 class Output {
-  #piece = Buffer.allocUnsafe(PIECE);
+  #piece: Buffer = Buffer.allocUnsafe(PIECE);
   #used = 0;
 
   get room(): number {
@@ -174,12 +177,12 @@ class Output {
   }
 
   /** Copies bytes, and hands on the pieces that they fill. */
-  *add(bytes: Buffer): Generator<Buffer> {
+  *add(bytes: Buffer): Pieces {
     for (let done = 0; done < bytes.length; ) {
       const part = bytes.subarray(done, done + this.room);
       this.take(part.length).set(part);
       done += part.length;
-      if (this.room === 0) yield this.flush();
+      if (this.room === 0) yield* this.flush();
     }
   }
 
@@ -189,14 +192,11 @@ class Output {
     return this.#piece.subarray(this.#used - length, this.#used);
   }
 
-  flush(): Buffer {
-    const full = this.#piece.subarray(0, this.#used);
-    this.#piece = Buffer.allocUnsafe(PIECE);
+  /** Hands on what there is. */
+  *flush(): Pieces {
+    if (this.#used === 0) return;
+    const back = yield this.#piece.subarray(0, this.#used);
+    this.#piece = back?.length === PIECE ? back : Buffer.allocUnsafe(PIECE);
     this.#used = 0;
-    return full;
-  }
-
-  *rest(): Generator<Buffer> {
-    if (this.#used > 0) yield this.flush();
   }
 }
