@@ -232,7 +232,10 @@ export function hardTree(many: number): TestTree {
     file('links/a', 'linked'),
     ...Array.from({ length: 20 }, (_, index) => hardlink(`links/b${index}`, 'links/a')),
     ...Array.from({ length: many }, (_, index) =>
-      file(`many/${index % 100}/${index}`, `content ${index}`, { mode: 0o600 + (index % 8) }),
+      // Of many sizes: mksquashfs compares each file with all others of its size.
+      file(`many/${index % 100}/${index}`, `content ${index}${'.'.repeat(index % 997)}`, {
+        mode: 0o600 + (index % 8),
+      }),
     ),
   ];
   return { config: {}, layers: [expected], expected };

@@ -98,6 +98,7 @@ interface Meta {
 class Reader {
   readonly #archive: Section;
   readonly #needsEnd: boolean;
+  readonly #buffer: Buffer;
   #at = 0;
   #window: Buffer = Buffer.alloc(0);
   #windowAt = 0;
@@ -106,6 +107,7 @@ class Reader {
   constructor(archive: Section, needsEnd: boolean) {
     this.#archive = archive;
     this.#needsEnd = needsEnd;
+    this.#buffer = Buffer.allocUnsafe(Math.min(WINDOW, archive.size));
   }
 
   /** The next entry, null at the end. */
@@ -147,7 +149,9 @@ class Reader {
       const grown =
         inside > this.#window.length ? FIRST_WINDOW : Math.max(this.#window.length * 4, FIRST_WINDOW);
       const length = Math.min(grown, WINDOW, this.#archive.size - this.#at);
-      this.#window = readPart(this.#archive, this.#at, length);
+      // One buffer for all windows: fresh memory costs more than the reading. What is kept of a header is copied out of it.
+      this.#window = this.#buffer.subarray(0, length);
+      this.#archive.read(this.#window, this.#at);
       this.#windowAt = this.#at;
     }
     const block = this.#window.subarray(this.#at - this.#windowAt, this.#at - this.#windowAt + BLOCK);
