@@ -158,8 +158,6 @@ async function buildInto(
   const line = progressFor(context, progress && context.stderr.isTTY === true);
   try {
     if (await isWhole(path)) return;
-    // Of builders that were killed: nobody else builds this one now.
-    if (lock) for (const name of await temporary()) await rm(join(folder, name), { force: true });
     await buildImage({
       source,
       output: path,

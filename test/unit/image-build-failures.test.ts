@@ -1,8 +1,17 @@
 /** Builds that fail, or are given up: a coded error, the output as it was, and nothing else left. */
 import { createHash } from 'node:crypto';
-import { chmodSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
+import { startTimeOf } from '../../host/lib/process.ts';
 import { archiveOf, ociLayout } from '../lib/container-archives.ts';
 import { imageBuilds } from '../lib/image-builds.ts';
 import { file, layerTar } from '../lib/layer-tar.ts';
@@ -63,7 +72,8 @@ t.test('what fails leaves the output as it was, and nothing else', async (t) => 
   for (const [what, env, code, message] of cases)
     await t.rejects(build(tar, { env }), { code, message }, what);
   await t.rejects(build(tar, { output: join(folder, 'none', 'x.gvmi') }), { code: 'YAVM_E_IMAGE_BUILD' });
-  await t.rejects(build(tar, { output: folder }), { code: 'YAVM_E_IMAGE_BUILD', message: /is a folder/ });
+  await t.rejects(build(tar, { output: folder }), { code: 'YAVM_E_IMAGE_BUILD', message: /is no file/ });
+  await t.rejects(build(tar, { output: '/dev/null' }), { code: 'YAVM_E_IMAGE_BUILD', message: /is no file/ });
   t.equal(hashOf(readFileSync(output)), hashOf(bytes), 'the output is what it was');
   t.same(leftovers(), []);
 });
@@ -103,3 +113,21 @@ t.test(
     t.same(leftovers(), []);
   },
 );
+
+t.test('what killed builders left goes, what others are building stays', async (t) => {
+  const tar = put(layerTar([file('f', 'x')]));
+  const own = startTimeOf(process.pid);
+  const [dead, alive] = ['.out.gvmi.1-1-0123abcd.tmp', `.out.gvmi.${process.pid}-${own}-0123abcd.tmp`];
+  for (const name of [dead, alive, '.other.gvmi.1-1-0123abcd.tmp']) writeFileSync(join(folder, name), '');
+  await build(tar);
+  t.same(leftovers().sort(), [alive, '.other.gvmi.1-1-0123abcd.tmp'].sort());
+});
+
+t.test('an output that is a link: what it leads to is replaced', async (t) => {
+  const target = join(folder, 'out.gvmi');
+  const link = join(folder, 'bin', 'link');
+  symlinkSync(target, link);
+  await build(put(layerTar([file('f', 'linked')])), { output: link });
+  t.equal(readlinkSync(link), target);
+  t.equal((await build(put(layerTar([file('f', 'linked')])))).bytes.length, readFileSync(target).length);
+});

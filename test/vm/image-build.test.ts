@@ -1,6 +1,6 @@
 /** Images built from docker's archives, OCI layouts, folders and tars, and what a VM sees of them: the same tree. */
 import { createHash } from 'node:crypto';
-import { chmodSync, mkdirSync, readFileSync, utimesSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, readdirSync, readFileSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import t, { type Test } from 'tap';
@@ -28,9 +28,12 @@ import {
   symlink,
   type TreeItem,
 } from '../lib/layer-tar.ts';
+import { findProcesses } from '../lib/processes.ts';
+import { Random } from '../lib/random.ts';
+import { eventually } from '../lib/running.ts';
 import { count } from '../lib/scale.ts';
 import { DEMO_IMAGE, privateEnvironment, run, shell, startTestVm } from '../lib/vm.ts';
-import { ACCEL, reportOf, runCli } from '../lib/ya-vm.ts';
+import { ACCEL, reportOf, runCli, startCli } from '../lib/ya-vm.ts';
 
 t.setTimeout(0);
 const env = privateEnvironment(t);
@@ -311,4 +314,33 @@ t.test('an image of each compressor boots', async (t) => {
     const ran = await runCli(t, ['run', ...ACCEL, '--image', image], { env });
     t.equal(ran.stdout.toString(), 'booted\n', `${compressor} ${ran.stderr}`);
   }
+});
+
+t.test('a build that is interrupted or killed', async (t) => {
+  const place = join(folder, 'interrupted');
+  const root = join(place, 'root');
+  mkdirSync(root, { recursive: true });
+  // More than a pipe and the page cache's read ahead: packing it takes xz a while.
+  for (let index = 0; index < 60; index++)
+    writeFileSync(join(root, `f${index}`), new Random(index + 1).bytes(500_000));
+  const out = join(place, 'out.gvmi');
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGKILL'] as const) {
+    const building = startCli(t, ['image', 'build', root, '-o', out, '--compressor', 'xz'], { env });
+    const packing = () => readdirSync(place).some((name) => name.endsWith('.tmp'));
+    await eventually('mksquashfs writes', packing);
+    building.kill(signal);
+    const ended = await building.ended();
+    await eventually('mksquashfs is gone', () => findProcesses(env.XDG_CACHE_HOME as string).length === 0);
+    if (signal === 'SIGKILL') {
+      t.equal(ended.signal, signal);
+      t.ok(packing(), 'it could not clean up');
+    } else {
+      t.equal(ended.code, signal === 'SIGINT' ? 130 : 143, ended.stderr);
+      t.match(ended.stderr, /no image was made/);
+      t.same(readdirSync(place), ['root']);
+    }
+  }
+  const whole = await runCli(t, ['image', 'build', root, '-o', out, '--no-progress'], { env });
+  t.equal(whole.code, 0, whole.stderr);
+  t.same(readdirSync(place).sort(), ['out.gvmi', 'root'], 'what the killed one left is gone');
 });

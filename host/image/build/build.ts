@@ -1,21 +1,19 @@
 /** From an opened source to a `.gvmi`: flattened, packed, its configuration behind it, under its name only when it is whole. */
-import { randomBytes } from 'node:crypto';
 import {
   chmodSync,
   closeSync,
   fstatSync,
   fsyncSync,
   openSync,
-  realpathSync,
   renameSync,
   rmSync,
   statSync,
   writeSync,
 } from 'node:fs';
-import { basename, dirname, join, resolve, sep } from 'node:path';
+import { dirname, resolve } from 'node:path';
 import { hasErrno, YavmError } from '../../lib/errors.ts';
 import { formatSize } from '../../lib/size.ts';
-import { ImageArchiveError, ImageBuildError } from '../errors.ts';
+import { ImageArchiveError } from '../errors.ts';
 import { encodeTrailer } from '../gvmi.ts';
 import type { LayerSource } from '../source/container-image.ts';
 import type { Source } from '../source/source.ts';
@@ -25,6 +23,7 @@ import { flatten } from './flatten.ts';
 import { type Ownership, runMksquashfs } from './mksquashfs.ts';
 import { changeOwners, planOwners } from './owners.ts';
 import type { Packer } from './packers.ts';
+import { placeOf, removeStale, temporaryFor } from './place.ts';
 import { tarOf } from './tar-writer.ts';
 import { type FileTree, surveyOf } from './tree.ts';
 
@@ -67,14 +66,13 @@ export interface Built {
  */
 export async function buildImage(options: BuildOptions): Promise<Built> {
   const { source, env = process.env } = options;
-  const output = resolve(options.output);
-  const folder = dirname(output);
-  checkPlace(source, output);
+  const output = placeOf(options.output, source);
   const container = source.kind === 'container' ? source.image : null;
   const trailer = encodeTrailer(buildConfig(container?.config ?? {}, options.changes ?? {}));
   const epoch = parseEpoch(env.SOURCE_DATE_EPOCH);
-  const temporary = join(folder, `.${basename(output).slice(0, 200)}.${randomBytes(6).toString('hex')}.tmp`);
+  const temporary = temporaryFor(output);
   try {
+    removeStale(output);
     if (source.kind === 'folder') await packFolder(options, temporary, epoch);
     else if (source.kind === 'tar')
       await packLayers(options, temporary, { epoch, created: 0, layers: [{ section: source.tar }] });
@@ -85,27 +83,6 @@ export async function buildImage(options: BuildOptions): Promise<Built> {
     rmSync(temporary, { force: true });
     throw error instanceof YavmError || options.signal.aborted ? error : writeError(output, error);
   }
-}
-
-/** @throws {ImageBuildError} the output could not be there: no folder, a folder in its place, or inside of what is packed */
-function checkPlace(source: Source, output: string): void {
-  let folder: string;
-  try {
-    folder = realpathSync(dirname(output));
-  } catch (cause) {
-    throw new ImageBuildError(`${output}: cannot be written`, { cause });
-  }
-  try {
-    if (statSync(output).isDirectory()) throw new ImageBuildError(`${output}: is a folder`);
-  } catch (error) {
-    if (!hasErrno(error, 'ENOENT')) throw error;
-  }
-  if (source.kind !== 'folder') return;
-  const packed = realpathSync(source.path);
-  if (folder !== packed && !folder.startsWith(packed === sep ? sep : `${packed}${sep}`)) return;
-  throw new ImageBuildError(`${output}: lies in the folder that is packed`, {
-    hint: 'Choose a place outside of it with --output.',
-  });
 }
 
 /** Seconds since the epoch; null: not set. @throws {YavmError} YAVM_E_USAGE */

@@ -1,6 +1,7 @@
 /** Runs mksquashfs: a tar through its standard input, or a folder that it reads itself. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { existsSync } from 'node:fs';
 import { availableParallelism, totalmem } from 'node:os';
 import type { Writable } from 'node:stream';
 import { deferred } from '../../lib/deferred.ts';
@@ -70,7 +71,8 @@ export async function runMksquashfs(options: PackOptions): Promise<void> {
   const { source, signal, env = process.env } = options;
   const program = findProgram('mksquashfs', env);
   signal.throwIfAborted();
-  const child = spawn(program, packArguments(options), {
+  const [file, ...words] = [...dyingWithUs(), program, ...packArguments(options)];
+  const child = spawn(file as string, words, {
     stdio: ['tar' in source ? 'pipe' : 'ignore', 'ignore', 'pipe'],
     env: { ...env, LC_ALL: 'C', SOURCE_DATE_EPOCH: options.clampTimes ? String(options.time) : undefined },
   });
@@ -99,6 +101,13 @@ export async function runMksquashfs(options: PackOptions): Promise<void> {
     watch?.stop();
     signal.removeEventListener('abort', kill);
   }
+}
+
+/** util-linux's program, where it is: mksquashfs ends with us, however that happens. It becomes mksquashfs. */
+const SETPRIV = '/usr/bin/setpriv';
+
+function dyingWithUs(): string[] {
+  return existsSync(SETPRIV) ? [SETPRIV, '--pdeathsig', 'KILL', '--'] : [];
 }
 
 /** How it ended: in words, or `ok`. Never rejects. */
