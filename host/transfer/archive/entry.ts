@@ -1,8 +1,7 @@
 /** What is in an archive, whatever its format. */
+import type { RawName } from '../../lib/raw-name.ts';
+import type { EntryType } from '../../lib/tar/header.ts';
 import type { Bytes } from '../types.ts';
-import type { RawName } from './names.ts';
-
-export type EntryType = 'file' | 'directory' | 'symlink' | 'hardLink' | 'character' | 'block' | 'fifo';
 
 export interface ArchiveEntry {
   /** As it is in the archive, until names are checked: then relative, without `.` parts and slashes at its ends. */

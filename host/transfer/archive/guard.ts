@@ -3,10 +3,12 @@
  * follows links: no name climbs, no name leads through a link of the archive, no link leads out. The guest resolves
  * everything beneath the directory once more, against what a task put there.
  */
-import type { ArchiveEntry, EntryType } from './entry.ts';
+import type { RawName } from '../../lib/raw-name.ts';
+import type { EntryType } from '../../lib/tar/header.ts';
+import type { ArchiveEntry } from './entry.ts';
 import { archiveError } from './errors.ts';
 import { type ArchiveLimits, limitError, MAX_PART } from './limits.ts';
-import { partsOf, type RawName, shownName } from './names.ts';
+import { partsOf, shownName } from './names.ts';
 import { ancestorsOf } from './selection.ts';
 
 /** What a remembered name takes beside its bytes. */
@@ -72,7 +74,7 @@ export class Guard {
       throw archiveError(`${shownName(name)} is a directory, and then something else`);
     }
     if (type === 'symlink') this.#addLink(name, target);
-    else if (type === 'hardLink') this.#hardLink(name, target);
+    else if (type === 'hardlink') this.#hardLink(name, target);
     else this.#links.delete(name);
   }
 

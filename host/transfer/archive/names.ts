@@ -1,37 +1,9 @@
-/**
- * Names in archives. They are bytes: mostly UTF-8, but a file system takes anything. Here a name is a string with one
- * character a byte (`latin1` to Node): it compares, splits and is kept as cheaply as a text, and loses nothing.
- */
-import { isUtf8 } from 'node:buffer';
+/** Names in archives, beside what every raw name can do. */
 import { printable } from '../../lib/logger.ts';
-
-export type RawName = string;
+import { nameText, type RawName } from '../../lib/raw-name.ts';
 
 /** Characters of a name that a message repeats. */
 const SHOWN = 200;
-
-export function rawName(text: string): RawName {
-  return isAscii(text) ? text : Buffer.from(text, 'utf8').toString('latin1');
-}
-
-/** The bytes as a name. */
-export function rawBytes(bytes: Uint8Array): RawName {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('latin1');
-}
-
-export function nameBytes(raw: RawName): Buffer {
-  return Buffer.from(raw, 'latin1');
-}
-
-/** The name as text; what is not UTF-8 becomes U+FFFD. */
-export function nameText(raw: RawName): string {
-  return isAscii(raw) ? raw : nameBytes(raw).toString('utf8');
-}
-
-/** Whether it is text at all. */
-export function isText(raw: RawName): boolean {
-  return isAscii(raw) || isUtf8(nameBytes(raw));
-}
 
 /** For messages: in quotes, without control characters, not too long. */
 export function shownName(raw: RawName): string {
@@ -42,9 +14,4 @@ export function shownName(raw: RawName): string {
 /** The parts of a path: what lies between slashes, without `.`; `..` stays. */
 export function partsOf(raw: RawName): string[] {
   return raw.split('/').filter((part) => part !== '' && part !== '.');
-}
-
-function isAscii(text: string): boolean {
-  for (let index = 0; index < text.length; index++) if (text.charCodeAt(index) > 0x7e) return false;
-  return true;
 }

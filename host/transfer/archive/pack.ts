@@ -1,4 +1,5 @@
 /** From a directory of the VM to an archive. */
+import type { RawName } from '../../lib/raw-name.ts';
 import type { Bytes } from '../types.ts';
 import type { ArchiveEntry, EntrySink } from './entry.ts';
 import { archiveError } from './errors.ts';
@@ -6,7 +7,7 @@ import type { Fileset } from './fileset.ts';
 import { type ArchiveFormat, type Compression, layoutOf } from './format.ts';
 import { checkedName, isSpecial } from './guard.ts';
 import { type ArchiveLimits, DEFAULT_LIMITS } from './limits.ts';
-import { type RawName, shownName } from './names.ts';
+import { shownName } from './names.ts';
 import { COMPRESS, filtered } from './program.ts';
 import { Selection } from './selection.ts';
 import { abortable, gathered, Pace } from './stream.ts';
@@ -109,7 +110,7 @@ class Top {
     }
     if (`${name}/` === this.#prefix || name === '') return null;
     const target =
-      entry.type === 'hardLink' ? this.#cut(checkedName(entry.target, this.#limits)) : entry.target;
+      entry.type === 'hardlink' ? this.#cut(checkedName(entry.target, this.#limits)) : entry.target;
     return { ...entry, name: this.#cut(name), target };
   }
 

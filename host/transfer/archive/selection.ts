@@ -1,10 +1,11 @@
 /** Which entries of an archive are wanted: by a set of files, and by how deep they lie (exe-unit.md 6.7). */
+import { nameText, type RawName } from '../../lib/raw-name.ts';
 import type { ArchiveEntry } from './entry.ts';
 import { archiveError } from './errors.ts';
 import { EVERYTHING, type FilePatterns, type Fileset } from './fileset.ts';
 import { compileGlob, type Matcher } from './glob.ts';
 import { limitError } from './limits.ts';
-import { nameText, type RawName, shownName } from './names.ts';
+import { shownName } from './names.ts';
 
 interface Rules {
   includes: Matcher[];
@@ -65,7 +66,7 @@ export class Selection {
       return [];
     }
     if (!wanted && entry.type !== 'directory') return [];
-    if (entry.type === 'hardLink' && !this.#wants(entry.target)) {
+    if (entry.type === 'hardlink' && !this.#wants(entry.target)) {
       throw archiveError(
         `${shownName(name)} is the same file as ${shownName(entry.target)}, which is left out and has the content`,
         { hint: 'Include both, or exclude both.' },

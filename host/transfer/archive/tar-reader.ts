@@ -1,21 +1,20 @@
 /** A tar as a sequence of entries: extended headers are read and applied, everything is bounded. */
-import type { Bytes } from '../types.ts';
-import { ByteReader } from './byte-reader.ts';
-import { type ArchiveEntry, type EntrySource, NO_ATTRIBUTES } from './entry.ts';
-import { damagedTar } from './errors.ts';
-import { rawBytes } from './names.ts';
-import { decodePax, type PaxRecords } from './pax.ts';
-import { CHUNK } from './stream.ts';
+import { type RawName, rawBytes } from '../../lib/raw-name.ts';
 import {
   BLOCK,
   decodeHeader,
+  ENTRY_TYPES,
   isZero,
   paddedSize,
-  type RawHeader,
-  TYPES,
+  type TarHeader,
   TypeFlag,
-  XATTR_KEY,
-} from './tar-header.ts';
+} from '../../lib/tar/header.ts';
+import { decodePax, paxNumber, wholeNumber, XATTR_KEY } from '../../lib/tar/pax.ts';
+import type { Bytes } from '../types.ts';
+import { ByteReader } from './byte-reader.ts';
+import { type ArchiveEntry, type EntrySource, NO_ATTRIBUTES } from './entry.ts';
+import { codedTarError, damagedTar } from './errors.ts';
+import { CHUNK } from './stream.ts';
 
 /** Largest extended header, bytes, also of the guest: paths have at most 4096, the rest is room for attributes. */
 const MAX_EXTENSION = 64 * 1024;
@@ -25,6 +24,7 @@ const MAX_ID = 0xfffffffe;
 const NOT_GLOBAL = ['path', 'linkpath', 'size'];
 const GLOBAL_KEYS: ReadonlySet<string> = new Set(['uid', 'gid', 'mtime']);
 
+type PaxRecords = Map<string, RawName>;
 const NO_RECORDS: PaxRecords = new Map();
 
 export class TarReader implements EntrySource {
@@ -42,6 +42,14 @@ export class TarReader implements EntrySource {
   /** At the archive's end its bytes have been read to theirs. @throws {YavmError} YAVM_E_ARCHIVE */
   async next(): Promise<ArchiveEntry | null> {
     if (this.#ended) return null;
+    try {
+      return await this.#next();
+    } catch (error) {
+      throw codedTarError(error);
+    }
+  }
+
+  async #next(): Promise<ArchiveEntry | null> {
     await this.#skip();
     let records = NO_RECORDS;
     for (;;) {
@@ -54,10 +62,10 @@ export class TarReader implements EntrySource {
       }
       switch (header.flag) {
         case TypeFlag.pax:
-          records = merged(records, decodePax(await this.#extension(header, offset), offset + BLOCK));
+          records = merged(records, await this.#records(header, offset));
           break;
         case TypeFlag.globalPax:
-          this.#globals(decodePax(await this.#extension(header, offset), offset + BLOCK), offset);
+          this.#globals(await this.#records(header, offset), offset);
           break;
         case TypeFlag.longName:
           records = merged(records, new Map([['path', await this.#longText(header, offset)]]));
@@ -119,11 +127,11 @@ export class TarReader implements EntrySource {
     }
   }
 
-  #entry(header: RawHeader, records: PaxRecords, offset: number): ArchiveEntry {
+  #entry(header: TarHeader, records: PaxRecords, offset: number): ArchiveEntry {
     const name = records.get('path') || header.name;
     const target = records.get('linkpath') || header.target;
     // The oldest format has no type for directories, only the slash.
-    const type = header.flag === TypeFlag.file && name.endsWith('/') ? 'directory' : TYPES[header.flag];
+    const type = header.flag === TypeFlag.file && name.endsWith('/') ? 'directory' : ENTRY_TYPES[header.flag];
     if (!type) throw damagedTar(`entry of unsupported type '${printableFlag(header.flag)}'`, offset);
     let attributes = NO_ATTRIBUTES as Map<string, string>;
     for (const [key, value] of records) {
@@ -156,7 +164,11 @@ export class TarReader implements EntrySource {
     for (const [key, value] of records) if (GLOBAL_KEYS.has(key)) this.#global.set(key, value);
   }
 
-  async #extension({ size }: RawHeader, offset: number): Promise<Buffer> {
+  async #records(header: TarHeader, offset: number): Promise<PaxRecords> {
+    return new Map(decodePax(await this.#extension(header, offset), offset + BLOCK));
+  }
+
+  async #extension({ size }: TarHeader, offset: number): Promise<Buffer> {
     if (size < 0 || size > MAX_EXTENSION) {
       throw damagedTar(`extended header of ${size} bytes, at most ${MAX_EXTENSION},`, offset);
     }
@@ -166,7 +178,7 @@ export class TarReader implements EntrySource {
   }
 
   /** The content of a GNU long name: text with a NUL at its end. */
-  async #longText(header: RawHeader, offset: number): Promise<string> {
+  async #longText(header: TarHeader, offset: number): Promise<string> {
     const text = rawBytes(await this.#extension(header, offset));
     const end = text.indexOf('\0');
     return end < 0 ? text : text.slice(0, end);
@@ -183,17 +195,7 @@ function merged(first: PaxRecords, second: PaxRecords): PaxRecords {
 /** A record's number where there is one; an empty record withdraws it. */
 function numberOf(records: PaxRecords, key: string, otherwise: number, offset: number): number {
   const text = records.get(key);
-  if (text === undefined || text === '') return otherwise;
-  const value = /^-?\d{1,16}(\.\d{1,32})?$/.test(text) ? Number(text) : Number.NaN;
-  if (!(Math.abs(value) <= Number.MAX_SAFE_INTEGER)) {
-    throw damagedTar(`'${key}' is no number that can be held`, offset);
-  }
-  return value;
-}
-
-function wholeNumber(value: number, most: number, what: string, offset: number): number {
-  if (Number.isInteger(value) && value >= 0 && value <= most) return value;
-  throw damagedTar(`${what} ${value} is out of range`, offset);
+  return text === undefined || text === '' ? otherwise : paxNumber([key, text], offset);
 }
 
 function printableFlag(flag: string): string {

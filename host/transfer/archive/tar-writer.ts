@@ -1,16 +1,17 @@
 /** Writes a POSIX tar. */
+import { BLOCK, encodeEntry, paddedSize, TypeFlag } from '../../lib/tar/header.ts';
+import { XATTR_KEY } from '../../lib/tar/pax.ts';
 import type { Bytes } from '../types.ts';
 import type { ArchiveEntry, EntrySink } from './entry.ts';
 import { archiveError } from './errors.ts';
 import { shownName } from './names.ts';
-import { BLOCK, encodeEntry, paddedSize } from './tar-header.ts';
 
 /** An archive ends with two blocks of zeros. */
 const END = Buffer.alloc(2 * BLOCK);
 
 export class TarWriter implements EntrySink {
   async *entry(entry: ArchiveEntry, content: Bytes): Bytes {
-    yield encodeEntry(entry);
+    yield headerOf(entry);
     if (entry.type !== 'file' || entry.size === 0) return;
     let left = entry.size;
     for await (const piece of content) {
@@ -28,4 +29,11 @@ export class TarWriter implements EntrySink {
   }
 
   async close(): Promise<void> {}
+}
+
+function headerOf(entry: ArchiveEntry): Buffer {
+  const name = entry.type === 'directory' ? `${entry.name}/` : entry.name;
+  const header = { ...entry, name, flag: TypeFlag[entry.type], major: 0, minor: 0 };
+  const attributes = Array.from(entry.attributes, ([key, value]) => [XATTR_KEY + key, value] as const);
+  return encodeEntry(header, attributes);
 }

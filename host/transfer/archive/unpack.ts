@@ -51,7 +51,7 @@ async function* unpackEntries(archive: Bytes, options: ArchiveOptions): Bytes {
 
 function checked(entry: ArchiveEntry, limits: ArchiveLimits): ArchiveEntry | null {
   const name = checkedName(entry.name, limits);
-  const target = entry.type === 'hardLink' ? checkedName(entry.target, limits) : entry.target;
+  const target = entry.type === 'hardlink' ? checkedName(entry.target, limits) : entry.target;
   return name === '' ? null : { ...entry, name, target };
 }
 

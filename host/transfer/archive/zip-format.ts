@@ -1,6 +1,7 @@
 /** Records of zip files as they are written (PKWARE's APPNOTE 6.3; extra fields as Info-ZIP has them). */
+
+import { nameBytes } from '../../lib/raw-name.ts';
 import type { ArchiveEntry } from './entry.ts';
-import { nameBytes } from './names.ts';
 
 const LOCAL_HEADER = 0x04034b50;
 const DATA_DESCRIPTOR = 0x08074b50;

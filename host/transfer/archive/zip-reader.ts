@@ -6,11 +6,13 @@
 import zlib from 'node:zlib';
 import { type Entry, fromFdPromise, getFileNameLowLevel, type ZipFile } from 'yauzl';
 import { toError } from '../../lib/errors.ts';
+import { isText, type RawName, rawBytes, rawName } from '../../lib/raw-name.ts';
+import type { EntryType } from '../../lib/tar/header.ts';
 import type { Bytes } from '../types.ts';
-import { type ArchiveEntry, type EntrySource, type EntryType, NO_ATTRIBUTES } from './entry.ts';
+import { type ArchiveEntry, type EntrySource, NO_ATTRIBUTES } from './entry.ts';
 import { archiveError } from './errors.ts';
 import type { ArchiveLimits, Meter } from './limits.ts';
-import { isText, type RawName, rawBytes, rawName, shownName } from './names.ts';
+import { shownName } from './names.ts';
 import { Spool } from './spool.ts';
 import { collected, gathered } from './stream.ts';
 import { Extra, FileType, Method } from './zip-format.ts';

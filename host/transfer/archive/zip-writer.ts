@@ -3,11 +3,12 @@
  * zip has no hard links, so a file's second name gets a copy of its content, which the tar brings only once.
  */
 import zlib from 'node:zlib';
+import { isText, nameBytes, type RawName } from '../../lib/raw-name.ts';
 import type { Bytes } from '../types.ts';
 import type { ArchiveEntry, EntrySink } from './entry.ts';
 import { archiveError } from './errors.ts';
 import { type ArchiveLimits, limitError } from './limits.ts';
-import { isText, nameBytes, type RawName, shownName } from './names.ts';
+import { shownName } from './names.ts';
 import { Spool } from './spool.ts';
 import { collected, one } from './stream.ts';
 import {
@@ -78,7 +79,7 @@ export class ZipWriter implements EntrySink {
     }
     if (entry.type === 'symlink') yield* this.#whole(entry, nameBytes(entry.target));
     else if (entry.type === 'directory') yield* this.#whole(entry, Buffer.alloc(0));
-    else if (entry.type === 'hardLink') yield* this.#copy(entry);
+    else if (entry.type === 'hardlink') yield* this.#copy(entry);
     else if (entry.size <= SMALL) yield* this.#whole(entry, await contentOf(entry, content));
     else yield* this.#stream(entry, content);
   }
