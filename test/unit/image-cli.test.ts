@@ -144,6 +144,22 @@ t.test('hash and verify', async (t) => {
   t.match(await cli('image', 'verify', '--deep', damaged), { code: 125, err: /YAVM_E_IMAGE_FORMAT/ });
 });
 
+t.test('inspect, also of what is not built yet', async (t) => {
+  t.match(await cli('image', 'inspect', output), { code: 0, out: /gvmi: squashfs with metadata/ });
+  const reference = `docker-archive:${archive}:1`;
+  t.match(
+    (await cli('image', 'inspect', reference)).out,
+    /container image, 1 layers.*layers {6}sha256:.*cmd.*"\/job"/s,
+  );
+  t.match(JSON.parse((await cli('image', 'inspect', '--json', reference)).out), {
+    kind: 'container',
+    layers: [{ size: image.layers[0]?.length }],
+    config: { env: ['A=1'], cmd: ['/job'] },
+  });
+  t.match(await cli('image', 'inspect', folder), { code: 125, err: /not a regular file/ });
+  t.match(await cli('image', 'inspect', '/etc/passwd'), { code: 125, err: /YAVM_E_IMAGE_FORMAT/ });
+});
+
 t.test('words as in a Dockerfile', async (t) => {
   t.same(parseWords('["a", "b c"]'), ['a', 'b c']);
   t.same(parseWords(' ["a"]'), ['a']);
