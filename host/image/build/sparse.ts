@@ -1,9 +1,8 @@
 /** Files with holes in a tar: GNU's old form (type S), and the three forms that pax headers have (0.0, 0.1, 1.0). */
+import { BLOCK, decodeNumber } from '../../lib/tar/header.ts';
+import { type PaxRecord, paxNumber, wholeNumber } from '../../lib/tar/pax.ts';
 import { ImageArchiveError } from '../errors.ts';
-import type { PaxRecord } from './pax.ts';
-import { paxNumber } from './pax.ts';
 import { readPart, type Section } from './section.ts';
-import { BLOCK, parseNumber } from './tar-header.ts';
 
 /** A part of a file that has content; the rest reads as zeros. */
 export interface Segment {
@@ -30,23 +29,23 @@ const OLD_NEXT = { at: 0, entries: 21, more: 504 };
 /** GNU's old form: the map begins in the header and goes on in blocks behind it. */
 export function oldSparse(header: Buffer, archive: Section, behind: number): SparseMap {
   const segments: Segment[] = [];
-  const take = (block: Buffer, { at, entries, more }: typeof OLD_FIRST): boolean => {
+  const take = (block: Buffer, { at, entries, more }: typeof OLD_FIRST, offset: number): boolean => {
+    const number = (place: number) => decodeNumber(block, 'hole', [place, 12], offset);
     for (let index = 0; index < entries; index++) {
       const place = at + index * 24;
       if (block[place + 12] === 0) break;
-      segments.push({
-        at: parseNumber(block, 'hole', [place, 12]),
-        size: parseNumber(block, 'hole', [place + 12, 12]),
-      });
+      segments.push({ at: number(place), size: number(place + 12) });
     }
     return block[more] !== 0;
   };
+  const place = behind - BLOCK;
   let mapSize = 0;
-  for (let more = take(header, OLD_FIRST); more; mapSize += BLOCK) {
+  for (let more = take(header, OLD_FIRST, place); more; mapSize += BLOCK) {
     checkCount(segments.length);
-    more = take(readPart(archive, behind + mapSize, BLOCK), OLD_NEXT);
+    const at = behind + mapSize;
+    more = take(readPart(archive, at, BLOCK), OLD_NEXT, at);
   }
-  return { size: parseNumber(header, 'size', OLD_REAL_SIZE), segments, mapSize };
+  return { size: decodeNumber(header, 'size', OLD_REAL_SIZE, place), segments, mapSize };
 }
 
 /** The pax forms; null when the records tell of no holes. `content` is where the entry's content begins. */
@@ -55,25 +54,23 @@ export function paxSparse(
   archive: Section,
   content: { at: number; size: number },
 ): SparseMap | null {
-  const of = (key: string) => records.findLast((record) => record.key === `GNU.sparse.${key}`);
-  if (of('major')?.value.toString('latin1') === '1') {
+  const of = (key: string) => records.findLast((record) => record[0] === `GNU.sparse.${key}`);
+  const number = (record: PaxRecord) => count(record, content.at);
+  if (of('major')?.[1] === '1') {
     const size = of('realsize');
     if (!size) throw new ImageArchiveError('a sparse file has no size');
-    return { size: paxNumber(size), ...mapBefore(archive, content) };
+    return { size: number(size), ...mapBefore(archive, content) };
   }
   const size = of('size');
   if (!size) return null;
   const map = of('map');
   const numbers = map
-    ? map.value
-        .toString('latin1')
+    ? map[1]
         .split(',')
         .filter((text) => text !== '')
-        .map((text) => paxNumber({ key: map.key, value: Buffer.from(text, 'latin1') }))
-    : records
-        .filter(({ key }) => /^GNU\.sparse\.(offset|numbytes)$/.test(key))
-        .map((each) => paxNumber(each));
-  return { size: paxNumber(size), segments: pairs(numbers), mapSize: 0 };
+        .map((text) => number([map[0], text]))
+    : records.filter(([key]) => /^GNU\.sparse\.(offset|numbytes)$/.test(key)).map(number);
+  return { size: number(size), segments: pairs(numbers), mapSize: 0 };
 }
 
 /** Form 1.0: decimal lines before the content, their count first, padded to a block. */
@@ -93,12 +90,16 @@ function mapBefore(
     }
     const line = rest.slice(0, end);
     rest = rest.slice(end + 1);
-    return paxNumber({ key: 'GNU.sparse.map', value: Buffer.from(line, 'latin1') });
+    return count(['GNU.sparse.map', line], content.at);
   };
-  const count = next();
-  checkCount(count);
-  const segments = Array.from({ length: count }, () => ({ at: next(), size: next() }));
+  const length = next();
+  checkCount(length);
+  const segments = Array.from({ length }, () => ({ at: next(), size: next() }));
   return { segments, mapSize };
+}
+
+function count(record: PaxRecord, offset: number): number {
+  return wholeNumber(paxNumber(record, offset), Number.MAX_SAFE_INTEGER, record[0], offset);
 }
 
 function pairs(numbers: readonly number[]): Segment[] {
@@ -124,6 +125,6 @@ export function checkSparse({ size, segments }: SparseMap, stored: number): void
     throw new ImageArchiveError(`a sparse file has ${sum} bytes by its map, but ${stored} are there`);
 }
 
-function checkCount(count: number): void {
-  if (count > MAX_SEGMENTS) throw new ImageArchiveError(`a sparse file has more than ${MAX_SEGMENTS} parts`);
+function checkCount(length: number): void {
+  if (length > MAX_SEGMENTS) throw new ImageArchiveError(`a sparse file has more than ${MAX_SEGMENTS} parts`);
 }

@@ -2,13 +2,22 @@
  * What is in a tar, and where: only headers are read, so that an index of a large layer takes no longer than its number
  * of files. Content is read later, at its place. Names, link targets and attributes stay the bytes that they are.
  */
+import { nameBytes, type RawName } from '../../lib/raw-name.ts';
+import { TarError } from '../../lib/tar/error.ts';
+import {
+  BLOCK,
+  decodeHeader,
+  ENTRY_TYPES,
+  type EntryType,
+  MAX_ID,
+  paddedSize,
+  type TarHeader,
+  TypeFlag,
+} from '../../lib/tar/header.ts';
+import { decodePax, type PaxRecord, paxNumber, wholeNumber, XATTR_KEY } from '../../lib/tar/pax.ts';
 import { ImageArchiveError } from '../errors.ts';
-import { type PaxRecord, parsePax, paxNumber } from './pax.ts';
 import { nextTurn, readPart, type Section } from './section.ts';
 import { checkSparse, oldSparse, paxSparse, type Segment, type SparseMap } from './sparse.ts';
-import { BLOCK, type Header, isZero, parseHeader } from './tar-header.ts';
-
-export type EntryType = 'file' | 'hardlink' | 'symlink' | 'character' | 'block' | 'directory' | 'fifo';
 
 /** Content of a regular file: a part of the archive, and where that belongs when the file has holes. */
 export interface Content {
@@ -23,9 +32,9 @@ export interface Content {
 
 export interface TarEntry {
   type: EntryType;
-  /** As it stands in the archive, a byte a character: nothing is resolved or refused yet. */
-  name: string;
-  linkName: string;
+  /** As it stands in the archive: nothing is resolved or refused yet. */
+  name: RawName;
+  linkName: RawName;
   mode: number;
   uid: number;
   gid: number;
@@ -57,23 +66,8 @@ const FIRST_WINDOW = 4096;
 const TURN = 1000;
 /** Times that squashfs can keep, seconds: 32 bits without a sign. */
 const MAX_TIME = 2 ** 32 - 1;
-/** Owners that a kernel takes: 2^32 - 1 means "none". */
-const MAX_ID = 2 ** 32 - 2;
 
-const TYPES: Readonly<Record<string, EntryType>> = {
-  '0': 'file',
-  '1': 'hardlink',
-  '2': 'symlink',
-  '3': 'character',
-  '4': 'block',
-  '5': 'directory',
-  '6': 'fifo',
-  // "Contiguous", and GNU's old sparse form: regular files both.
-  '7': 'file',
-  S: 'file',
-};
-/** A label of the whole archive: no entry. */
-const VOLUME_LABEL = 'V';
+const TYPES: Readonly<Record<string, EntryType>> = { ...ENTRY_TYPES, [TypeFlag.sparse]: 'file' };
 
 /** All entries, in the archive's order. @throws {ImageArchiveError} the message begins with the archive's name and the place. */
 export async function* readTarIndex(archive: Section, options: IndexOptions): AsyncGenerator<TarEntry> {
@@ -91,8 +85,8 @@ export async function* readTarIndex(archive: Section, options: IndexOptions): As
 /** What the headers before an entry say about it. */
 interface Meta {
   records: PaxRecord[];
-  name?: string;
-  linkName?: string;
+  name?: RawName;
+  linkName?: RawName;
 }
 
 class Reader {
@@ -116,6 +110,8 @@ class Reader {
     try {
       return this.#next();
     } catch (error) {
+      if (error instanceof TarError)
+        throw new ImageArchiveError(`${this.#archive.name}: at byte ${error.offset}: ${error.reason}`);
       if (error instanceof ImageArchiveError && !error.message.startsWith(this.#archive.name))
         error.message = `${this.#archive.name}: at byte ${place}: ${error.message}`;
       throw error;
@@ -125,18 +121,19 @@ class Reader {
   #next(): TarEntry | null {
     const meta: Meta = { records: [] };
     for (let count = 0; count <= MAX_META; count++) {
+      const at = this.#at;
       const block = this.#block();
-      if (block === null) {
+      const header = block && decodeHeader(block, at);
+      if (!header) {
         if (count > 0) throw new ImageArchiveError('the archive ends behind a header about the next entry');
         return null;
       }
-      const header = parseHeader(block);
       if (!this.#takeMeta(header, meta)) return this.#entry(header, block, meta);
     }
     throw new ImageArchiveError(`more than ${MAX_META} headers about one entry`);
   }
 
-  /** The header that is next; null at the end mark, and at the archive's end when that may be missing. */
+  /** The block that is next; null at the archive's end, when the end mark may be missing. */
   #block(): Buffer | null {
     if (this.#at + BLOCK > this.#archive.size) {
       const atEnd = this.#at === this.#archive.size;
@@ -156,25 +153,25 @@ class Reader {
     }
     const block = this.#window.subarray(this.#at - this.#windowAt, this.#at - this.#windowAt + BLOCK);
     this.#at += BLOCK;
-    return isZero(block) ? null : block;
+    return block;
   }
 
   /** Takes a header that is about the next entry, with its content. @returns false: it is an entry. */
-  #takeMeta(header: Header, meta: Meta): boolean {
-    switch (header.type) {
-      case 'x':
-        meta.records = parsePax(this.#metaContent(header, MAX_PAX));
+  #takeMeta(header: TarHeader, meta: Meta): boolean {
+    switch (header.flag) {
+      case TypeFlag.pax:
+        meta.records = this.#records(header);
         return true;
-      case 'g':
-        this.#global = parsePax(this.#metaContent(header, MAX_PAX));
+      case TypeFlag.globalPax:
+        this.#global = this.#records(header);
         return true;
-      case 'L':
+      case TypeFlag.longName:
         meta.name = untilNul(this.#metaContent(header, MAX_NAME));
         return true;
-      case 'K':
+      case TypeFlag.longLink:
         meta.linkName = untilNul(this.#metaContent(header, MAX_NAME));
         return true;
-      case VOLUME_LABEL:
+      case TypeFlag.volumeLabel:
         this.#skip(header.size);
         return true;
       default:
@@ -182,7 +179,12 @@ class Reader {
     }
   }
 
-  #metaContent({ size }: Header, limit: number): Buffer {
+  #records(header: TarHeader): PaxRecord[] {
+    const at = this.#at;
+    return decodePax(this.#metaContent(header, MAX_PAX), at);
+  }
+
+  #metaContent({ size }: TarHeader, limit: number): Buffer {
     if (size > limit)
       throw new ImageArchiveError(`a header about the next entry has ${size} bytes, more than ${limit}`);
     const bytes = readPart(this.#archive, this.#at, size);
@@ -191,21 +193,23 @@ class Reader {
   }
 
   #skip(size: number): void {
-    const padded = Math.ceil(size / BLOCK) * BLOCK;
     // The last block's padding may be missing where the end mark may.
     if (this.#at + size > this.#archive.size)
       throw new ImageArchiveError('it was cut off in the middle of a file');
-    this.#at = Math.min(this.#at + padded, this.#archive.size);
+    this.#at = Math.min(this.#at + paddedSize(size), this.#archive.size);
   }
 
-  #entry(header: Header, block: Buffer, meta: Meta): TarEntry {
-    const type = TYPES[header.type];
-    if (!type) throw new ImageArchiveError(`an entry of the unknown type ${JSON.stringify(header.type)}`);
+  #entry(header: TarHeader, block: Buffer, meta: Meta): TarEntry {
+    // In V7's archives a directory is told by its slash.
+    const old = header.flag === TypeFlag.file && header.name.endsWith('/');
+    const type = old ? 'directory' : TYPES[header.flag];
+    if (!type) throw new ImageArchiveError(`an entry of the unknown type ${JSON.stringify(header.flag)}`);
+    const place = this.#at - BLOCK;
     const records = this.#global.length > 0 ? [...this.#global, ...meta.records] : meta.records;
     const entry: TarEntry = {
       type,
       name: meta.name ?? header.name,
-      linkName: meta.linkName ?? header.linkName,
+      linkName: meta.linkName ?? header.target,
       mode: header.mode,
       uid: header.uid,
       gid: header.gid,
@@ -218,19 +222,20 @@ class Reader {
     let size = header.size;
     const xattrs = new Map<string, Buffer>();
     for (const record of records) {
-      if (record.key === 'size') size = paxNumber(record);
-      else applyRecord(entry, record, xattrs);
+      if (record[0] === 'size') size = paxNumber(record, place);
+      else applyRecord(entry, record, xattrs, place);
     }
     // The path of such a file is made up, for readers that do not know of holes.
-    const sparseName = records.findLast(({ key }) => key === 'GNU.sparse.name');
-    if (sparseName) entry.name = sparseName.value.toString('latin1');
+    const sparseName = records.findLast(([key]) => key === 'GNU.sparse.name');
+    if (sparseName) entry.name = sparseName[1];
     if (xattrs.size > 0) entry.xattrs = xattrs;
     entry.mtime = Math.min(Math.max(entry.mtime, 0), MAX_TIME);
-    if (entry.uid > MAX_ID || entry.gid > MAX_ID)
-      throw new ImageArchiveError(`the owner ${entry.uid}:${entry.gid} is out of range`);
+    wholeNumber(entry.uid, MAX_ID, 'uid', place);
+    wholeNumber(entry.gid, MAX_ID, 'gid', place);
+    wholeNumber(size, Number.MAX_SAFE_INTEGER, 'size', place);
     if (type === 'file') {
       const behind = this.#at;
-      const sparse = header.type === 'S' ? oldSparse(block, this.#archive, behind) : null;
+      const sparse = header.flag === TypeFlag.sparse ? oldSparse(block, this.#archive, behind) : null;
       // The old form's map is not counted in the size, the others' is.
       if (sparse) this.#skip(sparse.mapSize);
       entry.content = this.#content(size, records, sparse);
@@ -253,36 +258,33 @@ class Reader {
   }
 }
 
-/** Attributes as star and Go write them (raw bytes), and as libarchive does (base64, the name in percent form). */
-const SCHILY = 'SCHILY.xattr.';
-const LIBARCHIVE = 'LIBARCHIVE.xattr.';
+/** Attributes as libarchive writes them beside the raw ones: base64, the name in percent form. */
+const LIBARCHIVE_KEY = 'LIBARCHIVE.xattr.';
 
-function applyRecord(entry: TarEntry, record: PaxRecord, xattrs: Map<string, Buffer>): void {
-  const { key, value } = record;
+/** `place`: the entry's, for errors. */
+function applyRecord(entry: TarEntry, record: PaxRecord, xattrs: Map<string, Buffer>, place: number): void {
+  const [key, value] = record;
   switch (key) {
     case 'path':
     case 'linkpath':
       // Empty: the header's own counts (POSIX).
-      if (value.length === 0) return;
-      if (key === 'path') entry.name = value.toString('latin1');
-      else entry.linkName = value.toString('latin1');
+      if (value === '') return;
+      if (key === 'path') entry.name = value;
+      else entry.linkName = value;
       return;
     case 'uid':
-      entry.uid = paxNumber(record);
-      return;
     case 'gid':
-      entry.gid = paxNumber(record);
+      entry[key] = paxNumber(record, place);
       return;
     case 'mtime':
-      entry.mtime = paxNumber(record, Number.MIN_SAFE_INTEGER);
+      entry.mtime = Math.floor(paxNumber(record, place));
       return;
   }
-  // Copied: the header's bytes are not kept for a few of them.
-  if (key.startsWith(SCHILY)) xattrs.set(key.slice(SCHILY.length), Buffer.from(value));
-  else if (key.startsWith(LIBARCHIVE)) {
-    const name = percentDecoded(key.slice(LIBARCHIVE.length));
+  if (key.startsWith(XATTR_KEY)) xattrs.set(key.slice(XATTR_KEY.length), nameBytes(value));
+  else if (key.startsWith(LIBARCHIVE_KEY)) {
+    const name = percentDecoded(key.slice(LIBARCHIVE_KEY.length));
     // Where a writer gives both forms, the raw one counts.
-    if (!xattrs.has(name)) xattrs.set(name, Buffer.from(value.toString('latin1'), 'base64'));
+    if (!xattrs.has(name)) xattrs.set(name, Buffer.from(value, 'base64'));
   }
 }
 
@@ -292,7 +294,7 @@ function percentDecoded(text: string): string {
   );
 }
 
-function untilNul(bytes: Buffer): string {
+function untilNul(bytes: Buffer): RawName {
   const end = bytes.indexOf(0);
   return bytes.toString('latin1', 0, end < 0 ? bytes.length : end);
 }

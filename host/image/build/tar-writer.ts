@@ -1,25 +1,12 @@
 /** A tree as one tar, in the order of its names, as mksquashfs reads it: pax headers only where ustar cannot say it. */
-import { encodePax } from './pax.ts';
+import { rawBytes } from '../../lib/raw-name.ts';
+import { BLOCK, type EntryType, encodeEntry, padded, paddedSize, TypeFlag } from '../../lib/tar/header.ts';
+import { type PaxRecord, XATTR_KEY } from '../../lib/tar/pax.ts';
 import type { Segment } from './sparse.ts';
-import { BLOCK } from './tar-header.ts';
 import { type FileTree, type Inode, type Node, storedSize } from './tree.ts';
 
-/** What a ustar header's fields hold: bytes of a name, and numbers of 7 and 11 octal digits. */
-const NAME = 100;
-const MAX_SEVEN = 0o7777777;
-const MAX_ELEVEN = 0o77777777777;
 /** Bytes handed on at a time. */
 const PIECE = 1024 * 1024;
-
-const TYPE_FLAGS = {
-  file: '0',
-  hardlink: '1',
-  symlink: '2',
-  character: '3',
-  block: '4',
-  directory: '5',
-  fifo: '6',
-} as const;
 
 export interface WriterOptions {
   /** What is written for an owner; default: its number. */
@@ -84,7 +71,7 @@ function* writeNode(out: Output, path: string, inode: Inode, options: WriterOpti
     options.onContent?.(length);
     if (out.room === 0) yield* out.flush();
   }
-  yield* out.add(Buffer.alloc((BLOCK - (size % BLOCK)) % BLOCK));
+  yield* out.add(Buffer.alloc(paddedSize(size) - size));
 }
 
 /** GNU's form 1.0: the map before the content. An empty segment at the end says where the file ends. */
@@ -96,7 +83,7 @@ function sparseMap(size: number, segments: readonly Segment[]): Buffer {
 }
 
 interface HeaderFacts {
-  type: keyof typeof TYPE_FLAGS;
+  type: EntryType;
   linkName: string;
   /** Bytes behind the header. */
   size: number;
@@ -104,67 +91,23 @@ interface HeaderFacts {
   holes?: number;
 }
 
-/** The header, with a pax header before it where that is needed. */
+/** The header, with an extended one before it where that is needed. */
 function headerOf(path: string, inode: Inode, { type, linkName, size, holes }: HeaderFacts): Buffer {
-  const records: Buffer[] = [];
-  const text = (key: string, value: string) => records.push(encodePax(key, Buffer.from(value, 'latin1')));
-  const number = (key: string, value: number, most: number): number => {
-    if (value <= most) return value;
-    text(key, String(value));
-    return 0;
-  };
-  if (path.length > NAME) text('path', path);
-  if (linkName.length > NAME) text('linkpath', linkName);
-  const fields = {
-    mode: inode.mode,
-    uid: number('uid', inode.uid, MAX_SEVEN),
-    gid: number('gid', inode.gid, MAX_SEVEN),
-    size: number('size', size, MAX_ELEVEN),
-    mtime: inode.mtime,
-    major: inode.major,
-    minor: inode.minor,
-  };
+  const records: PaxRecord[] = [];
   if (holes !== undefined) {
-    text('GNU.sparse.major', '1');
-    text('GNU.sparse.minor', '0');
-    text('GNU.sparse.name', path);
-    text('GNU.sparse.realsize', String(holes));
+    records.push(
+      ['GNU.sparse.major', '1'],
+      ['GNU.sparse.minor', '0'],
+      ['GNU.sparse.name', path],
+      ['GNU.sparse.realsize', String(holes)],
+    );
   }
   // A link's attributes are its file's.
   const xattrs = type === 'hardlink' ? [] : [...(inode.xattrs ?? [])].sort(([a], [b]) => (a < b ? -1 : 1));
-  for (const [name, value] of xattrs) records.push(encodePax(`SCHILY.xattr.${name}`, value));
-  const header = encodeHeader(path, linkName, TYPE_FLAGS[type], fields);
-  if (records.length === 0) return header;
-  const body = Buffer.concat(records);
-  const own = { mode: 0o644, uid: 0, gid: 0, size: body.length, mtime: 0, major: 0, minor: 0 };
-  return Buffer.concat([encodeHeader('pax', '', 'x', own), padded(body), header]);
-}
-
-type Fields = Record<'mode' | 'uid' | 'gid' | 'size' | 'mtime' | 'major' | 'minor', number>;
-
-function encodeHeader(path: string, linkName: string, type: string, fields: Fields): Buffer {
-  const block = Buffer.alloc(BLOCK);
-  block.write(path.slice(0, NAME), 0, 'latin1');
-  const octal = (value: number, at: number, length: number) =>
-    block.write(value.toString(8).padStart(length - 1, '0'), at, 'latin1');
-  octal(fields.mode, 100, 8);
-  octal(fields.uid, 108, 8);
-  octal(fields.gid, 116, 8);
-  octal(fields.size, 124, 12);
-  octal(fields.mtime, 136, 12);
-  block.write('        ', 148, 'latin1');
-  block.write(type, 156, 'latin1');
-  block.write(linkName.slice(0, NAME), 157, 'latin1');
-  block.write('ustar\x0000', 257, 'latin1');
-  octal(fields.major, 329, 8);
-  octal(fields.minor, 337, 8);
-  const sum = block.reduce((total, byte) => total + byte, 0);
-  block.write(`${sum.toString(8).padStart(6, '0')}\0 `, 148, 'latin1');
-  return block;
-}
-
-function padded(bytes: Buffer): Buffer {
-  return Buffer.concat([bytes, Buffer.alloc((BLOCK - (bytes.length % BLOCK)) % BLOCK)]);
+  for (const [name, value] of xattrs) records.push([XATTR_KEY + name, rawBytes(value)]);
+  const { mode, uid, gid, mtime, major, minor } = inode;
+  const owned = { mode, uid, gid, mtime, major, minor };
+  return encodeEntry({ ...owned, name: path, flag: TypeFlag[type], target: linkName, size }, records);
 }
 
 /** Collects bytes into pieces. */

@@ -5,8 +5,9 @@
  * `bin -> usr/bin` a later layer's `bin/tool` is `/usr/bin/tool`, and a link that points out of the root (`../..`, or
  * absolute) leads nowhere but into it. Nothing of the host is touched, whatever a name says.
  */
+import type { EntryType } from '../../lib/tar/header.ts';
 import { ImageArchiveError } from '../errors.ts';
-import type { Content, EntryType, TarEntry } from './tar-index.ts';
+import type { Content, TarEntry } from './tar-index.ts';
 
 export type InodeType = Exclude<EntryType, 'hardlink'>;
 

@@ -3,6 +3,7 @@
  * have a folder a layer (`<id>/layer.tar`), those of docker 25 and later are OCI layouts as well (`blobs/sha256/…`).
  */
 import { createHash } from 'node:crypto';
+import { rawName } from '../../lib/raw-name.ts';
 import { checkDigest } from '../build/compression.ts';
 import { readPart } from '../build/section.ts';
 import { nameParts } from '../build/tree.ts';
@@ -79,7 +80,7 @@ function parseEntry(value: unknown, where: string): Entry {
 
 /** A name in the archive. @throws {ImageArchiveError} it is absolute, or has `..` */
 function path(value: unknown, where: string): string {
-  const parts = nameParts(Buffer.from(text(value, where), 'utf8').toString('latin1'));
+  const parts = nameParts(rawName(text(value, where)));
   if (parts.length > 0) return parts.join('/');
   throw new ImageArchiveError(`${where} is no path`);
 }

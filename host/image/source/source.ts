@@ -1,9 +1,9 @@
 /** Opens what a reference names, whatever it is: told by content, not by names. */
 import { closeSync, constants, existsSync, fstatSync, openSync, type Stats, statSync } from 'node:fs';
 import { join } from 'node:path';
+import { BLOCK, decodeHeader } from '../../lib/tar/header.ts';
 import { compressionOf, expand } from '../build/compression.ts';
 import { fileSection, readPart, type Section } from '../build/section.ts';
-import { BLOCK, isZero, parseHeader } from '../build/tar-header.ts';
 import { ImageArchiveError, ImageSourceError, ImageUnreadableError } from '../errors.ts';
 import { type ContainerImage, MAX_JSON } from './container-image.ts';
 import { DOCKER_MANIFEST, isDockerManifest, readDockerArchive } from './docker-archive.ts';
@@ -141,9 +141,8 @@ function startsAs(section: Section, magic: Buffer): boolean {
 /** Whether it begins with a header, or (an empty one) with the end mark. */
 function isTar(section: Section): boolean {
   if (section.size < BLOCK) return false;
-  const block = readPart(section, 0, BLOCK);
   try {
-    if (!isZero(block)) parseHeader(block);
+    decodeHeader(readPart(section, 0, BLOCK), 0);
     return true;
   } catch {
     return false;

@@ -6,7 +6,7 @@
  * that is none and damages binary attributes (security.capability); it takes an archive that was cut off between two
  * entries for a whole one; and it knows streams only, where a layer of an image is read at any place.
  */
-import { isAscii, isText, type RawName } from '../raw-name.ts';
+import { isAscii, type RawName } from '../raw-name.ts';
 import { TarError } from './error.ts';
 import { encodePax, type PaxRecord } from './pax.ts';
 
@@ -90,6 +90,9 @@ const FIELD = {
 } as const satisfies Record<string, Place>;
 type Field = keyof typeof FIELD;
 
+/** Largest uid or gid: 2³²−1 means "no change" to the kernel. */
+export const MAX_ID = 0xfffffffe;
+
 const POSIX_MAGIC = 'ustar\0';
 const SPACE = 0x20;
 
@@ -106,11 +109,11 @@ export function padded(bytes: Buffer): Buffer {
 // ---------------------------------------------------------------- encoding
 
 /**
- * The block or blocks that stand before an entry's content: what a header has no room for, and `more`, are in an extended
- * header. Devices' numbers have at most 7 octal digits.
+ * The block or blocks that stand before an entry's content. What a header has no room for is in an extended one, behind
+ * `first`. Devices' numbers have at most 7 octal digits.
  */
-export function encodeEntry(header: TarHeader, more: readonly PaxRecord[] = []): Buffer {
-  const records: PaxRecord[] = [];
+export function encodeEntry(header: TarHeader, first: readonly PaxRecord[] = []): Buffer {
+  const records = [...first];
   const split = splitName(header.name);
   if (!split) records.push(['path', header.name]);
   const plainTarget = isPlain(header.target, FIELD.target[1]);
@@ -134,10 +137,8 @@ export function encodeEntry(header: TarHeader, more: readonly PaxRecord[] = []):
     major: header.major,
     minor: header.minor,
   });
-  if (records.length === 0 && more.length === 0) return block;
-  // POSIX's word for names that are no UTF-8: take them as they are.
-  if (records.some(([, value]) => !isText(value))) records.unshift(['hdrcharset', 'BINARY']);
-  const extension = encodePax([...records, ...more]);
+  if (records.length === 0) return block;
+  const extension = encodePax(records);
   const head = encodeBlock({
     ...{ name: 'PaxHeader', prefix: '', target: '', flag: TypeFlag.pax, size: extension.length },
     ...{ mode: 0o644, uid: 0, gid: 0, mtime: 0, major: 0, minor: 0 },

@@ -5,6 +5,7 @@ import {
   decodeHeader,
   ENTRY_TYPES,
   isZero,
+  MAX_ID,
   paddedSize,
   type TarHeader,
   TypeFlag,
@@ -18,8 +19,6 @@ import { CHUNK } from './stream.ts';
 
 /** Largest extended header, bytes, also of the guest: paths have at most 4096, the rest is room for attributes. */
 const MAX_EXTENSION = 64 * 1024;
-/** Largest uid or gid: 2³²−1 means "no change" to the kernel. */
-const MAX_ID = 0xfffffffe;
 /** Records that make no sense for all entries. */
 const NOT_GLOBAL = ['path', 'linkpath', 'size'];
 const GLOBAL_KEYS: ReadonlySet<string> = new Set(['uid', 'gid', 'mtime']);

@@ -1,6 +1,7 @@
 /** Writes a POSIX tar. */
+import { isText } from '../../lib/raw-name.ts';
 import { BLOCK, encodeEntry, paddedSize, TypeFlag } from '../../lib/tar/header.ts';
-import { XATTR_KEY } from '../../lib/tar/pax.ts';
+import { type PaxRecord, XATTR_KEY } from '../../lib/tar/pax.ts';
 import type { Bytes } from '../types.ts';
 import type { ArchiveEntry, EntrySink } from './entry.ts';
 import { archiveError } from './errors.ts';
@@ -34,6 +35,9 @@ export class TarWriter implements EntrySink {
 function headerOf(entry: ArchiveEntry): Buffer {
   const name = entry.type === 'directory' ? `${entry.name}/` : entry.name;
   const header = { ...entry, name, flag: TypeFlag[entry.type], major: 0, minor: 0 };
-  const attributes = Array.from(entry.attributes, ([key, value]) => [XATTR_KEY + key, value] as const);
-  return encodeEntry(header, attributes);
+  const records: PaxRecord[] = [];
+  // POSIX's word for names that are no UTF-8: take them as they are.
+  if (!isText(name) || !isText(entry.target)) records.push(['hdrcharset', 'BINARY']);
+  for (const [key, value] of entry.attributes) records.push([XATTR_KEY + key, value]);
+  return encodeEntry(header, records);
 }
