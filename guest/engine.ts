@@ -9,6 +9,8 @@ export interface Engine {
   setConsole(write: (level: 'debug' | 'info' | 'warn' | 'error', text: string) => void): void;
   /** Descriptor of the log port: the engine writes its last words there natively, whatever state JavaScript is in. */
   setFatalFd(fd: number): void;
+  /** CPU time that one callback may take, this one too, before the program is ended; a minute if nothing else is said. */
+  setCallbackBudget(seconds: number): void;
 }
 
 declare const yavmEngine: Engine;

@@ -37,5 +37,10 @@ async function boot(): Promise<void> {
 }
 
 const [, role, name, ...words] = engine().args;
-if (role === '--role' && name === 'files') runFilesRole(native(), words, engine().exit);
-else void boot();
+if (role === '--role' && name === 'files') {
+  // It is one callback, and takes as long as there are files: years of CPU time, should it come to that.
+  engine().setCallbackBudget(1e9);
+  runFilesRole(native(), words, engine().exit);
+} else {
+  void boot();
+}

@@ -45,7 +45,8 @@ void engine_run(void);
 void engine_settle(void);
 // Starts the CPU budget of one callback (see ENGINE_CALLBACK_CPU_SECONDS).
 void engine_begin_callback(void);
-// Changes that budget: tests do not wait for a minute.
+// Changes that budget, of the callback that runs too: a child that does one thing and ends takes what it takes, and tests
+// do not wait for a minute.
 void engine_set_callback_budget(double seconds);
 // The same, with a budget of `milliseconds` of wall clock: for the last words of a dying program.
 void engine_begin_last_callback(int milliseconds);

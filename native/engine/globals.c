@@ -69,7 +69,6 @@ static JSValue heap_used(JSContext* ctx, JSValueConst this_value) {
   return JS_NewInt64(ctx, (int64_t)heap_in_use());
 }
 
-#ifdef YAVM_TEST_HOST
 static JSValue set_callback_budget(JSContext* ctx, JSValueConst this_value, int argc, JSValueConst* argv) {
   (void)this_value, (void)argc;
   double seconds;
@@ -77,7 +76,6 @@ static JSValue set_callback_budget(JSContext* ctx, JSValueConst this_value, int 
   engine_set_callback_budget(seconds);
   return JS_UNDEFINED;
 }
-#endif
 
 static const JSCFunctionListEntry engine_properties[] = {
     JS_PROP_STRING_DEF("version", YAVM_VERSION, JS_PROP_ENUMERABLE),
@@ -86,9 +84,7 @@ static const JSCFunctionListEntry engine_properties[] = {
     JS_CFUNC_DEF("setFatalFd", 1, set_fatal_fd),
     JS_CFUNC_DEF("exit", 1, exit_process),
     JS_CFUNC_DEF("collectGarbage", 0, collect_garbage),
-#ifdef YAVM_TEST_HOST
     JS_CFUNC_DEF("setCallbackBudget", 1, set_callback_budget),
-#endif
     JS_CGETSET_DEF("heapUsed", heap_used, NULL),
 };
 

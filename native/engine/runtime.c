@@ -40,7 +40,10 @@ void engine_begin_callback(void) {
   budget.expired = false;
 }
 
-void engine_set_callback_budget(double seconds) { callback_nanoseconds = (int64_t)(seconds * 1e9); }
+void engine_set_callback_budget(double seconds) {
+  callback_nanoseconds = (int64_t)(seconds * 1e9);
+  engine_begin_callback();
+}
 
 void engine_begin_last_callback(int milliseconds) {
   budget.clock = CLOCK_MONOTONIC;

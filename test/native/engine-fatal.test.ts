@@ -158,6 +158,11 @@ t.test('a callback that never ends: code 73, with the stack of where it was', as
     if (++n === 30) clearInterval(id);
   }, 1);`);
   t.equal(idle.code, 0, 'many short callbacks do not add up');
+  const worker = await runScript(`${start} setTimeout(() => {
+    yavmEngine.setCallbackBudget(1e9);
+    for (const end = Date.now() + 1000; Date.now() < end;);
+  }, 1);`);
+  t.equal(worker.code, 0, 'one that asks for more time has it at once');
 });
 
 t.test('a file that is no bytecode is refused with a reason', async (t) => {
