@@ -1,6 +1,7 @@
 /** The checks of `doctor`, as a table in the order in which they are printed. Each asks the probes, and nothing else. */
 import { join } from 'node:path';
 import { isYavmError } from '../../lib/errors.ts';
+import type { ProgramName } from '../../lib/programs.ts';
 import { formatSize } from '../../lib/size.ts';
 import { DEMO_IMAGE } from '../vm-options.ts';
 import type { Probes } from './probes.ts';
@@ -27,6 +28,10 @@ const fail = (detail: string, fix?: string): Finding => ({ status: 'fail', detai
 const GIB = 1024 ** 3;
 const MIB = 1024 ** 2;
 
+const WITHOUT_VIRTIOFSD =
+  "no volumes as the runtime of a stock exe-unit, nor by --volume, unless the VM's kernel has 9p";
+const WITHOUT_MKSQUASHFS = 'no images can be built, nor run from archives and folders';
+
 export const CHECKS: readonly CheckRow[] = [
   { name: 'machine', check: checkMachine },
   { name: 'node', check: checkNode },
@@ -34,7 +39,8 @@ export const CHECKS: readonly CheckRow[] = [
   { name: '/dev/kvm', check: checkKvmDevice },
   { name: 'acceleration', check: checkAcceleration },
   { name: 'mke2fs', check: checkMke2fs },
-  { name: 'virtiofsd', check: checkVirtiofsd },
+  { name: 'virtiofsd', check: (probes) => checkOptional(probes, 'virtiofsd', WITHOUT_VIRTIOFSD) },
+  { name: 'mksquashfs', check: (probes) => checkOptional(probes, 'mksquashfs', WITHOUT_MKSQUASHFS) },
   { name: 'kernel and initramfs', check: checkAssets },
   { name: 'demo image', check: checkDemoImage },
   { name: 'memory', check: checkMemory },
@@ -106,16 +112,13 @@ function checkMke2fs(probes: Probes): Finding {
   return ok(probes.find('mke2fs'));
 }
 
-/** Only folders of the host need it, and only where the VM's kernel has no 9p. */
-function checkVirtiofsd(probes: Probes): Finding {
+/** A program that most VMs do without; `without`: what there is not, then. */
+function checkOptional(probes: Probes, program: ProgramName, without: string): Finding {
   try {
-    return ok(probes.find('virtiofsd'));
+    return ok(probes.find(program));
   } catch (error) {
     if (!isYavmError(error)) throw error;
-    return warn(
-      `${error.message}: no volumes as the runtime of a stock exe-unit, nor by --volume, unless the VM's kernel has 9p`,
-      error.hint,
-    );
+    return warn(`${error.message}: ${without}`, error.hint);
   }
 }
 
