@@ -2,6 +2,15 @@
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 
+/**
+ * Words before a program's: they run `scripts` of a shell, each around what follows it (`exec "$@"`), in a mount namespace
+ * of their own. Needs root.
+ */
+export function withMounts(...scripts: string[]): string[] {
+  const shells = scripts.flatMap((script) => ['sh', '-c', script, 'sh']);
+  return ['unshare', '--mount', '--propagation', 'private', ...shells];
+}
+
 /** Says to the second run that it is inside. */
 const MARK = 'YAVM_TEST_NAMESPACES';
 

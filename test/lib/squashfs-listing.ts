@@ -3,19 +3,10 @@ import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { ItemKind } from './layer-tar.ts';
+import type { ItemKind, TreeItem } from './layer-tar.ts';
 
-export interface ListedItem {
-  kind: ItemKind;
-  mode: number;
-  uid: number;
-  gid: number;
-  mtime: number;
-  content?: Buffer;
-  /** Of links; a hard link's is the name that unsquashfs met first. */
-  target?: string;
-  device?: [major: number, minor: number];
-}
+/** The target of a hard link is the name that unsquashfs met first. */
+export type ListedItem = Omit<TreeItem, 'path' | 'xattrs'>;
 
 const KINDS: Readonly<Record<string, ItemKind>> = {
   D: 'directory',

@@ -4,22 +4,20 @@ import {
   closeSync,
   ftruncateSync,
   mkdirSync,
-  mkdtempSync,
   openSync,
   readdirSync,
   readFileSync,
-  rmSync,
   statSync,
   writeFileSync,
   writeSync,
 } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
 import { O_RDONLY, O_RDWR } from '../../guest/lib/constants.ts';
 import { loadNative } from '../../native/load.ts';
 import { ROLE_HOSTS, runRole } from '../lib/files-role.ts';
 import { inNamespaces } from '../lib/namespaces.ts';
+import { ramFolders } from '../lib/ram-folders.ts';
 import { Random } from '../lib/random.ts';
 import { bytes, soak } from '../lib/scale.ts';
 import { makeTar, readTar, systemTar } from '../lib/tar.ts';
@@ -33,19 +31,7 @@ const random = new Random();
 t.comment(`seed ${random.seed}`);
 const MIB = 1024 * 1024;
 
-const top = mkdtempSync(join(tmpdir(), 'yavm-bulk-'));
-execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=1g', 'yavm-test', top]);
-t.teardown(() => {
-  execFileSync('umount', ['-l', top]);
-  rmSync(top, { recursive: true, force: true });
-});
-
-let folders = 0;
-function folder(): string {
-  const path = join(top, String(folders++));
-  mkdirSync(path);
-  return path;
-}
+const folder = ramFolders(t, '1g');
 
 /** Calls with the open file. */
 function withFile<T>(path: string, flags: number, use: (fd: number) => T): T {

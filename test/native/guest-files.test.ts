@@ -8,21 +8,19 @@ import {
   lstatSync,
   lutimesSync,
   mkdirSync,
-  mkdtempSync,
   readdirSync,
   readFileSync,
   readlinkSync,
-  rmSync,
   statSync,
   symlinkSync,
   utimesSync,
   writeFileSync,
 } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
 import { ROLE_HOSTS, runRole } from '../lib/files-role.ts';
 import { inNamespaces } from '../lib/namespaces.ts';
+import { ramFolders } from '../lib/ram-folders.ts';
 import { Random } from '../lib/random.ts';
 import { bytes, count, soak } from '../lib/scale.ts';
 import { type Item, makeTar, readTar, systemTar } from '../lib/tar.ts';
@@ -34,21 +32,8 @@ process.umask(0);
 // Some hundred programs are started, under Node too.
 t.setTimeout(soak ? 880_000 : 150_000);
 
-const top = mkdtempSync(join(tmpdir(), 'yavm-files-'));
-// In memory: the machine's disk may be slow, and is not what is tried here.
-execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=1g', 'yavm-test', top]);
-t.teardown(() => {
-  execFileSync('umount', ['-l', top]);
-  rmSync(top, { recursive: true, force: true });
-});
-
-let folders = 0;
 /** A new empty directory. */
-function folder(): string {
-  const path = join(top, String(folders++));
-  mkdirSync(path);
-  return path;
-}
+const folder = ramFolders(t, '1g');
 
 const random = new Random();
 t.comment(`seed ${random.seed}`);

@@ -1,26 +1,21 @@
 /** The guest's files role at both ends of every format of archives: what one tree is read as, another is written from. */
 import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { linkSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { linkSync, mkdirSync, mkdtempSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { ARCHIVE_FORMATS } from '../../host/transfer/archive/index.ts';
 import { pack, unpack } from '../lib/archives.ts';
 import { ROLE_HOSTS, runRole } from '../lib/files-role.ts';
 import { inNamespaces } from '../lib/namespaces.ts';
+import { ramFolders } from '../lib/ram-folders.ts';
 import { rawTar } from '../lib/raw-tar.ts';
 import { listTree } from '../lib/tree.ts';
 
 inNamespaces(import.meta.url);
 process.umask(0);
 
-const top = mkdtempSync(join(tmpdir(), 'yavm-archives-'));
-execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=256m', 'yavm-test', top]);
-t.teardown(() => {
-  execFileSync('umount', ['-l', top]);
-  rmSync(top, { recursive: true, force: true });
-});
+const top = ramFolders(t, '256m')();
 
 const root = join(top, 'root');
 mkdirSync(join(root, 'tree', 'a', 'empty'), { recursive: true });

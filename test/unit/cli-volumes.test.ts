@@ -1,9 +1,13 @@
 /** `--volume` and `--tmpfs`: docker's spelling, and what it cannot mean. */
 import { resolve } from 'node:path';
-import t from 'tap';
+import t, { type Test } from 'tap';
 import { parseTmpfs, parseVolume, withImageVolumes } from '../../host/cli/volumes.ts';
 
 const MIB = 1024 ** 2;
+
+function refuses(t: Test, parse: (text: string) => unknown, texts: readonly string[]): void {
+  for (const text of texts) t.throws(() => parse(text), { code: 'YAVM_E_USAGE' }, JSON.stringify(text));
+}
 
 t.test('folders', async (t) => {
   const cases: [string, object][] = [
@@ -15,21 +19,8 @@ t.test('folders', async (t) => {
     ['/a:b c/d:/e:ro', { hostPath: '/a:b c/d', path: '/e', readOnly: true }],
   ];
   for (const [text, expected] of cases) t.strictSame(parseVolume(text), expected, text);
-  for (const text of [
-    '',
-    ':',
-    '/a',
-    '/a:',
-    ':/b',
-    'a:b',
-    '/a:/b:rx',
-    '/a:/b:z',
-    '/a:/',
-    '/a:/b/../c',
-    '/a:/b\0',
-  ]) {
-    t.throws(() => parseVolume(text), { code: 'YAVM_E_USAGE' }, JSON.stringify(text));
-  }
+  const more = ['/a:/b:rx', '/a:/b:z', '/a:/', '/a:/b/../c', '/a:/b\0'];
+  refuses(t, parseVolume, ['', ':', '/a', '/a:', ':/b', 'a:b', ...more]);
 });
 
 t.test('memory', async (t) => {
@@ -42,20 +33,8 @@ t.test('memory', async (t) => {
     ['/t:size=1GiB,mode=0700', { path: '/t', size: 1024 * MIB, mode: 0o700 }],
   ];
   for (const [text, expected] of cases) t.strictSame(parseTmpfs(text), expected, text);
-  for (const text of [
-    '',
-    't',
-    '/',
-    '/t:',
-    '/t:x',
-    '/t:size',
-    '/t:size=0',
-    '/t:mode=8',
-    '/t:mode=17777',
-    '/t:uid=5',
-  ]) {
-    t.throws(() => parseTmpfs(text), { code: 'YAVM_E_USAGE' }, JSON.stringify(text));
-  }
+  const options = ['/t:x', '/t:size', '/t:size=0', '/t:mode=8', '/t:mode=17777', '/t:uid=5'];
+  refuses(t, parseTmpfs, ['', 't', '/', '/t:', ...options]);
 });
 
 t.test("an image's volumes, where nothing else is asked for", async (t) => {

@@ -183,19 +183,16 @@ t.test('what was decided is read back; nothing half written stays', async (t) =>
   t.strictSame(readdirSync(work).sort(), ['deployment.json', result.vols[0]?.name]);
 });
 
+/** Deploys with a gigabyte of storage. */
+function deployWith(workFolder: string, volumes: Readonly<Record<string, object>>) {
+  const shape = { cpus: 1, memoryGib: 1, storageGib: 1, hostname: 'h' };
+  return deploy({ workFolder, packages: [image], ...shape, volumeOverride: JSON.stringify(volumes) });
+}
+
 t.test('the root is what the volumes say, within the storage of the agreement', async (t) => {
   const root = async (volume: object) => {
     const work = workFolder();
-    const volumeOverride = JSON.stringify({ '/': volume });
-    await deploy({
-      workFolder: work,
-      packages: [image],
-      cpus: 1,
-      memoryGib: 1,
-      storageGib: 1,
-      hostname: 'h',
-      volumeOverride,
-    });
+    await deployWith(work, { '/': volume });
     return readDeployment(work).root;
   };
   t.strictSame(await root({ ram: { size: '10 MiB' } }), { ram: 10 * 1024 ** 2 });
@@ -210,16 +207,7 @@ t.test('the root is what the volumes say, within the storage of the agreement', 
 
 t.test('what no VM can have is refused, and nothing is made', async (t) => {
   const work = workFolder();
-  const refuse = (volumes: Record<string, object>) =>
-    deploy({
-      workFolder: work,
-      packages: [image],
-      cpus: 1,
-      memoryGib: 1,
-      storageGib: 1,
-      hostname: 'h',
-      volumeOverride: JSON.stringify(volumes),
-    });
+  const refuse = (volumes: Record<string, object>) => deployWith(work, volumes);
   const each = (volume: object, count: number) =>
     Object.fromEntries(Array.from({ length: count }, (_, index) => [`/${index}`, volume]));
   await t.rejects(refuse(each({ storage: { size: 1 } }, 7)), { code: 'YAVM_E_VM_SPEC', message: /9 disks/ });

@@ -14,6 +14,7 @@ import { cacheLimit } from '../../host/transfer/cache-limit.ts';
 import { type FetchOptions, fetchImage, leaseImage } from '../../host/transfer/image.ts';
 import { serve, sha3, startServer, taskPackage } from '../lib/http-server.ts';
 import { cacheFolder, contentOf, fetchElsewhere, leaseElsewhere } from '../lib/image-cache.ts';
+import { withMounts } from '../lib/namespaces.ts';
 import { Random } from '../lib/random.ts';
 import { count } from '../lib/scale.ts';
 
@@ -160,20 +161,7 @@ for (const length of [undefined, null]) {
     // Room for one image, and not for two.
     const mount = `mount -t tmpfs -o size=${1.5 * SIZE} none ${folder} && cp ${old} ${folder}/ && exec "$@"`;
     const list = `"$@" && ls ${folder} >&2`;
-    const within = [
-      'unshare',
-      '--mount',
-      '--propagation',
-      'private',
-      'sh',
-      '-c',
-      mount,
-      'sh',
-      'sh',
-      '-c',
-      list,
-      'sh',
-    ];
+    const within = withMounts(mount, list);
     const options = { ...source('b'), cacheLimit: undefined };
     const { ended, errors } = fetchElsewhere(options, within);
     t.strictSame(await ended, { code: 0, output: join(folder, nameOf('b')) });
@@ -181,20 +169,7 @@ for (const length of [undefined, null]) {
     t.notMatch(errors(), nameOf('a'));
 
     const used = `flock -s ${join(folder, nameOf('a'))} "$@"`;
-    const locked = [
-      'unshare',
-      '--mount',
-      '--propagation',
-      'private',
-      'sh',
-      '-c',
-      mount,
-      'sh',
-      'sh',
-      '-c',
-      used,
-      'sh',
-    ];
+    const locked = withMounts(mount, used);
     const full = await fetchElsewhere(options, locked).ended;
     t.match(full.output, length === null ? /the disk is full, no room for/ : /no room for the image/);
     t.match(full.output, `YAVM_E_IMAGE_DOWNLOAD ${folder}`);

@@ -8,6 +8,7 @@ import type { ProgressReport } from '../../host/transfer/types.ts';
 import { NODE, publisherOf } from '../lib/gftp.ts';
 import { type Handler, serve, sha3, startServer, taskPackage } from '../lib/http-server.ts';
 import { cacheFolder, fetchElsewhere, filesIn } from '../lib/image-cache.ts';
+import { withMounts } from '../lib/namespaces.ts';
 import { Random } from '../lib/random.ts';
 import type { FakeBus } from '../lib/supervisor-bus.ts';
 
@@ -338,7 +339,7 @@ t.test('a full disk is said, and nothing is left on it', { skip }, async (t) => 
   );
   mkdirSync(folder);
   const mount = `mount -t tmpfs -o size=128k none ${folder} && exec "$@"`;
-  const within = ['unshare', '--mount', '--propagation', 'private', 'sh', '-c', mount, 'sh'];
+  const within = withMounts(mount);
   const { ended } = fetchElsewhere(
     { taskPackage: taskPackage(`${origin}/alpine.gvmi`, CONTENT), cacheFolder: folder },
     within,
@@ -355,7 +356,7 @@ t.test('a cache that can only be read serves what it has', { skip }, async (t) =
   mkdirSync(folder);
   writeFileSync(join(folder, NAME), CONTENT);
   const mount = `mount --bind ${folder} ${folder} && mount -o remount,bind,ro ${folder} && exec "$@"`;
-  const within = ['unshare', '--mount', '--propagation', 'private', 'sh', '-c', mount, 'sh'];
+  const within = withMounts(mount);
   const { ended } = fetchElsewhere(
     { taskPackage: taskPackage(`${origin}/alpine.gvmi`, CONTENT), cacheFolder: folder },
     within,

@@ -1,20 +1,14 @@
 /** What is in an archive, whatever its format. */
 import type { RawName } from '../../lib/raw-name.ts';
-import type { EntryType } from '../../lib/tar/header.ts';
+import type { EntryType, TarHeader } from '../../lib/tar/header.ts';
 import type { Bytes } from '../types.ts';
 
-export interface ArchiveEntry {
+export interface ArchiveEntry extends Omit<TarHeader, 'flag' | 'major' | 'minor'> {
   /** As it is in the archive, until names are checked: then relative, without `.` parts and slashes at its ends. */
   name: RawName;
   type: EntryType;
-  /** Permission bits, set-id and sticky included. */
-  mode: number;
-  uid: number;
-  gid: number;
   /** Bytes of content; 0 for all but files. */
   size: number;
-  /** Seconds since the epoch. */
-  mtime: number;
   /** Where a link leads, else empty: a hard link to a name of the archive. */
   target: RawName;
   /** Extended attributes, by their names. */
