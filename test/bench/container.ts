@@ -13,10 +13,10 @@ import { withOwner } from './owner.ts';
 
 const BLOCK = 64 * 1024;
 const BYTES = 128 * 1024 * 1024;
-const ROUNDS = 5;
+const ROUNDS = 9;
 const FILES = 10_000;
 const FILE_SIZE = 4096;
-const TREE_ROUNDS = 3;
+const TREE_ROUNDS = 5;
 const GIB = 1024 ** 3;
 
 export const container: Bench = {

@@ -18,8 +18,8 @@ const BAD_ARCHIVE = 'YAVM_E_GUEST_BAD_ARCHIVE';
 const OUTSIDE = `cd /proc/1/root && find . -xdev -type f -exec sha256sum {} + && find . -xdev -exec stat -c '%n %f %u:%g %s %Y' {} + &&
   ls -la layers/0 && ls -A upper && ls -lR upper/work`;
 /** The task's root without /jail, less what changes by itself. */
-const ROOT = `cd / && find . -xdev -path ./jail -prune -o -exec stat -c '%n %f %u:%g %h %N' {} + | sort &&
-  find . -xdev -path ./jail -prune -o -type f -exec sha256sum {} + | sort`;
+const ROOT = `cd / && find . -xdev '(' -path ./jail -o -path ./proc ')' -prune -o -exec stat -c '%n %f %u:%g %h %N' {} + | sort &&
+  find . -xdev '(' -path ./jail -o -path ./proc ')' -prune -o -type f -exec sha256sum {} + | sort`;
 
 t.test('a VM', async (t) => {
   const vm = await startTestVm(t);
