@@ -83,7 +83,6 @@ const FIELD = {
   flag: [156, 1],
   target: [157, 100],
   magic: [257, 6],
-  version: [263, 2],
   major: [329, 8],
   minor: [337, 8],
   prefix: [345, 155],
@@ -93,7 +92,8 @@ type Field = keyof typeof FIELD;
 /** Largest uid or gid: 2³²−1 means "no change" to the kernel. */
 export const MAX_ID = 0xfffffffe;
 
-const POSIX_MAGIC = 'ustar\0';
+/** With the version behind it. */
+const POSIX_MAGIC = 'ustar\x0000';
 const SPACE = 0x20;
 
 /** `size` rounded up to whole blocks. */
@@ -104,6 +104,10 @@ export function paddedSize(size: number): number {
 /** The bytes with zeros up to a whole block. */
 export function padded(bytes: Buffer): Buffer {
   return Buffer.concat([bytes], paddedSize(bytes.length));
+}
+
+function isDevice(flag: string): boolean {
+  return flag === TypeFlag.character || flag === TypeFlag.block;
 }
 
 // ---------------------------------------------------------------- encoding
@@ -158,12 +162,13 @@ function encodeBlock(header: TarHeader & { prefix: string }): Buffer {
   octal('size', header.size);
   octal('mtime', header.mtime);
   text('flag', header.flag);
-  text('target', header.target);
+  if (header.target !== '') text('target', header.target);
   text('magic', POSIX_MAGIC);
-  text('version', '00');
-  octal('major', header.major);
-  octal('minor', header.minor);
-  text('prefix', header.prefix);
+  if (isDevice(header.flag)) {
+    octal('major', header.major);
+    octal('minor', header.minor);
+  }
+  if (header.prefix !== '') text('prefix', header.prefix);
   text('checksum', `${checksum(block).toString(8).padStart(6, '0')}\0 `);
   return block;
 }
@@ -211,7 +216,7 @@ export function decodeHeader(block: Buffer, offset: number): TarHeader | null {
   const prefix = isPosix(block) ? cString(block, 'prefix') : '';
   const name = cString(block, 'name');
   const flag = String.fromCharCode(block[FIELD.flag[0]] || TypeFlag.file.charCodeAt(0));
-  const device = flag === TypeFlag.character || flag === TypeFlag.block;
+  const device = isDevice(flag);
   return {
     name: prefix === '' ? name : `${prefix}/${name}`,
     flag,
