@@ -9,9 +9,11 @@ import { checkEncoding, contentLength, FILE_HEADERS } from './http-headers.ts';
 import { refusal } from './http-refusal.ts';
 import { get, type HttpAnswer, TIMEOUTS } from './http-request.ts';
 import { settingsOf } from './http-source.ts';
+import { Tap } from './http-tap.ts';
 import { Watchdog } from './http-watchdog.ts';
 import { type Identity, identityOf, provesRange, rangeHeaders } from './identity.ts';
 import { type Segment, Segments } from './segments.ts';
+import { Writes } from './writes.ts';
 
 /**
  * Measured over a long line (the bench `line`): two connections bring 1.5 times as much as one, four 2.6 times; eight bring a
@@ -31,6 +33,10 @@ interface Piece {
   segment: Segment;
   /** The body ends there; infinite when that is not known. */
   until: number;
+}
+
+interface Answer extends HttpAnswer {
+  tap: Tap;
 }
 
 /** What one download has, and knows of the server. */
@@ -152,9 +158,11 @@ export class Fetching {
     await Promise.all([first, ...Array.from({ length: more }, helper)]);
   }
 
-  async #ask(piece: Piece | null, signal: AbortSignal): Promise<HttpAnswer> {
+  async #ask(piece: Piece | null, signal: AbortSignal): Promise<Answer> {
     const range = this.#identity && piece && rangeHeaders(this.#identity, piece.segment.at, piece.until);
-    return await get(this.#url, { ...FILE_HEADERS, ...range }, settingsOf(this.#options, signal));
+    const tap = new Tap();
+    const settings = { ...settingsOf(this.#options, signal), tap };
+    return { ...(await get(this.#url, { ...FILE_HEADERS, ...range }, settings)), tap };
   }
 
   /** Whether an answer holds just what was asked for, of the same file. */
@@ -194,20 +202,29 @@ export class Fetching {
     return { segment, until: this.#plan.total };
   }
 
-  async #receive({ body, shown }: HttpAnswer, piece: Piece): Promise<void> {
+  async #receive({ body, shown, tap }: Answer, piece: Piece): Promise<void> {
     const { signal, timeouts } = this.#options;
     const watchdog = new Watchdog(body, shown, timeouts?.stall ?? TIMEOUTS.stall);
+    const writes = new Writes();
     try {
-      for await (const bytes of gathered(body)) {
+      let wanted = true;
+      const length = contentLength(body.headers, shown);
+      const tapped = length !== null && tap.fits(body, length);
+      for await (const bytes of tapped ? tap.read(body, length, shown) : gathered(body)) {
         watchdog.pause();
-        if (!(await this.#store(bytes, piece, shown))) return;
+        wanted = this.#store(bytes, piece, shown, writes, (count) => tap.free(count));
+        if (!wanted) break;
+        await writes.room();
         watchdog.resume(sizeOf(bytes));
       }
+      await writes.end();
+      if (!wanted) return;
     } catch (error) {
       if (error instanceof SinkError) throw error.cause;
       throw signal.aborted ? signal.reason : connectionError(error, shown);
     } finally {
       watchdog.end();
+      await writes.end().catch(() => {});
     }
     const { at } = piece.segment;
     if (this.#known === null) this.#plan = this.#newPlan(at, at);
@@ -217,21 +234,30 @@ export class Fetching {
   }
 
   /** Puts a body's bytes where they belong; false when no more of them are wanted. */
-  async #store(bytes: Uint8Array[], { segment, until }: Piece, shown: string): Promise<boolean> {
+  #store(
+    bytes: Uint8Array[],
+    { segment, until }: Piece,
+    shown: string,
+    writes: Writes,
+    free: (count: number) => void,
+  ): boolean {
     const { maxSize, onProgress } = this.#options;
     for (let rest = bytes; rest.length > 0; ) {
-      if (segment.at >= until) return false;
-      if (segment.at >= segment.end && !this.#plan.extend(segment)) return false;
-      const count = Math.min(sizeOf(rest), segment.end - segment.at);
-      if (segment.at + count > maxSize) throw this.#tooLarge(shown);
-      segment.claimed = segment.at + count;
+      const at = segment.claimed;
+      if (at >= until) return false;
+      if (at >= segment.end && !this.#plan.extend(segment)) return false;
+      const count = Math.min(sizeOf(rest), segment.end - at);
+      if (at + count > maxSize) throw this.#tooLarge(shown);
+      segment.claimed = at + count;
       const [taken, others] = split(rest, count);
-      await this.#sink.write(taken, segment.at).catch(wrapSinkError);
-      segment.at += count;
+      writes.add(count, this.#sink.write(taken, at).catch(wrapSinkError), () => {
+        free(count);
+        segment.at = at + count;
+        this.#received += count;
+        this.#sink.advance(this.#plan.settled);
+        onProgress?.(this.#plan.present, this.#known);
+      });
       rest = others;
-      this.#received += count;
-      this.#sink.advance(this.#plan.settled);
-      onProgress?.(this.#plan.present, this.#known);
     }
     return true;
   }

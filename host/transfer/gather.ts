@@ -1,10 +1,11 @@
 /** A body's bytes as they come, without a copy: what came while the last ones were written comes together. */
 import type { Readable } from 'node:stream';
 import { finished } from 'node:stream/promises';
+import { setImmediate as turn } from 'node:timers/promises';
 import { deferred } from '../lib/deferred.ts';
 
 /** Bytes that are held at most, and one piece more. */
-const MAX_GATHERED = 1024 * 1024;
+const MAX_GATHERED = 2 * 1024 * 1024;
 
 /** Yields the pieces that are there, one at least. @throws what the body fails with, behind the bytes before */
 export async function* gathered(body: Readable): AsyncIterable<Uint8Array[]> {
@@ -30,6 +31,8 @@ export async function* gathered(body: Readable): AsyncIterable<Uint8Array[]> {
   });
   for (;;) {
     await wake.promise;
+    // What the loop reads in this turn comes together.
+    await turn();
     wake = deferred();
     if (pieces.length > 0) {
       const taken = pieces;

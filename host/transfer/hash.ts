@@ -1,132 +1,25 @@
-/**
- * Hashes files and streams beside the thread that talks to the node: SHA3 takes three seconds a gigabyte, and five
- * seconds of silence end an activity.
- */
-import { Worker } from 'node:worker_threads';
+/** Hashes of files and streams, each made by a thread of its own. */
 import { type Deferred, deferred } from '../lib/deferred.ts';
+import { HashThread, type StreamAlgorithm } from './hash-thread.ts';
+import { HashedFile } from './hashed-file.ts';
 import type { HashAlgorithm } from './location.ts';
 
-/** Names as node:crypto has them. */
-export type StreamAlgorithm = HashAlgorithm | 'sha256';
-
-interface WorkerSetup {
-  /** What to read; null when the bytes come in messages. */
-  fd: number | null;
-  algorithm: StreamAlgorithm;
-  slice: number;
-}
-
-/** To the worker: bytes to hash; how far the file may be read; null asks for the digest. */
-type Request = Uint8Array | number | null;
-/** From the worker: bytes hashed in all; the digest in hex. */
-type Answer = number | string;
-
-/** Bytes read at a time: small enough that `terminate` is quick. */
-const SLICE = 1024 * 1024;
-/** Bytes of a stream that wait for the worker. */
+/** Bytes of a stream that wait for the thread. */
 const MAX_BACKLOG = 4 * 1024 * 1024;
-
-/** A thread that hashes, and what it has told so far. */
-class HashThread {
-  readonly #worker: Worker;
-  readonly #digest: Deferred<string> = deferred();
-  #hashed = 0;
-
-  /** @param onHashed Called after each request that was done. */
-  constructor(fd: number | null, algorithm: StreamAlgorithm, onHashed: () => void) {
-    const workerData: WorkerSetup = { fd, algorithm, slice: SLICE };
-    // A function instead of a file: it works alike from the sources, from a bundle and from a single executable.
-    this.#worker = new Worker(`(${hashLoop})()`, { eval: true, workerData, execArgv: [], name: 'hash' });
-    this.#worker.on('message', (answer: Answer) => {
-      if (typeof answer === 'string') return this.#digest.resolve(answer);
-      this.#hashed = answer;
-      onHashed();
-    });
-    this.#worker.on('error', (error) => this.#digest.reject(error));
-    this.#worker.on('exit', () => this.#digest.reject(new Error('the hash was given up')));
-    // Who never asks for the digest is not to be killed by its failure.
-    this.#digest.promise.catch(() => {});
-  }
-
-  /** Bytes. */
-  get hashed(): number {
-    return this.#hashed;
-  }
-
-  /** In hex, once it was asked for with null. Rejects as soon as the thread fails or is ended. */
-  get digest(): Promise<string> {
-    return this.#digest.promise;
-  }
-
-  send(request: Request): void {
-    // Bytes go over instead of being copied once more.
-    const moved = request instanceof Uint8Array ? [request.buffer as ArrayBuffer] : [];
-    this.#worker.postMessage(request, moved);
-  }
-
-  /** Resolves when it does not touch a descriptor any more. */
-  async close(): Promise<void> {
-    await this.#worker.terminate();
-  }
-}
-
-/**
- * Hashes a file while it is written: the worker reads what is on the disk, so what was hashed is what is there.
- * The descriptor is shared by the process's threads; it must stay open until `close` has resolved.
- */
-export class FileHasher {
-  readonly #thread: HashThread;
-  /** Bytes that may be read. */
-  #end = 0;
-  #busy = false;
-  #finishing = false;
-
-  constructor(fd: number, algorithm: HashAlgorithm) {
-    this.#thread = new HashThread(fd, algorithm, () => {
-      this.#busy = false;
-      this.#feed();
-    });
-  }
-
-  /** The file's first `end` bytes are written, and stay as they are. */
-  advance(end: number): void {
-    this.#end = end;
-    this.#feed();
-  }
-
-  /** The digest of all that `advance` allowed, in hex. @throws what reading the file threw. */
-  digest(): Promise<string> {
-    this.#finishing = true;
-    this.#feed();
-    return this.#thread.digest;
-  }
-
-  /** Ends the worker; resolves when it does not touch the descriptor any more. */
-  close(): Promise<void> {
-    return this.#thread.close();
-  }
-
-  /** One message at a time, so that a fast writer makes no queue. */
-  #feed(): void {
-    if (this.#busy) return;
-    if (this.#thread.hashed < this.#end) this.#thread.send(this.#end);
-    else if (this.#finishing) this.#thread.send(null);
-    else return;
-    this.#busy = true;
-  }
-}
 
 /** Hashes bytes on their way from one end to another. */
 export class StreamHasher {
-  readonly #thread: HashThread;
+  readonly #thread: HashThread<Uint8Array, number>;
   #sent = 0;
-  /** Resolved when the worker has caught up. */
+  #hashed = 0;
+  /** Resolved when the thread has caught up. */
   #room: Deferred<void> | null = null;
   #finishing = false;
   #failure: Error | null = null;
 
   constructor(algorithm: StreamAlgorithm) {
-    this.#thread = new HashThread(null, algorithm, () => {
+    this.#thread = new HashThread(streamLoop, { algorithm }, (hashed) => {
+      this.#hashed = hashed;
       if (this.#backlog > MAX_BACKLOG) return;
       this.#room?.resolve();
       this.#room = null;
@@ -140,33 +33,34 @@ export class StreamHasher {
   /**
    * Copies `bytes`, which are the caller's again at once; resolves when at most 4 MiB wait to be hashed. Calls that
    * do not wait for each other keep their order.
-   * @throws {Error} after `digest` or `close`; what made the worker fail.
+   * @throws {Error} after `digest` or `close`; what made the thread fail.
    */
   async update(bytes: Uint8Array): Promise<void> {
     if (this.#failure) throw this.#failure;
     if (this.#finishing) throw new Error('more bytes after the digest was asked for');
-    if (bytes.byteLength > 0) this.#thread.send(new Uint8Array(bytes));
+    const copy = new Uint8Array(bytes);
+    if (bytes.byteLength > 0) this.#thread.send(copy, [copy.buffer]);
     this.#sent += bytes.byteLength;
     if (this.#backlog <= MAX_BACKLOG) return;
     this.#room ??= deferred();
     await this.#room.promise;
   }
 
-  /** The digest of everything, in hex. @throws {Error} after `close`; what made the worker fail. */
+  /** The digest of everything, in hex. @throws {Error} after `close`; what made the thread fail. */
   digest(): Promise<string> {
     if (!this.#finishing) this.#thread.send(null);
     this.#finishing = true;
     return this.#thread.digest;
   }
 
-  /** Ends the worker. To be called in any case. */
+  /** Ends the thread. To be called in any case. */
   async close(): Promise<void> {
     this.#finishing = true;
     await this.#thread.close();
   }
 
   get #backlog(): number {
-    return this.#sent - this.#thread.hashed;
+    return this.#sent - this.#hashed;
   }
 }
 
@@ -178,41 +72,29 @@ export async function hashFile(
   signal?: AbortSignal,
 ): Promise<string> {
   signal?.throwIfAborted();
-  const hasher = new FileHasher(fd, algorithm);
+  const file = new HashedFile(fd, algorithm);
   const aborted = deferred<never>();
   const onAbort = () => aborted.reject(signal?.reason);
   signal?.addEventListener('abort', onAbort, { once: true });
   try {
-    hasher.advance(size);
-    return await Promise.race([hasher.digest(), aborted.promise]);
+    file.advance(size);
+    return await Promise.race([file.digest(), aborted.promise]);
   } finally {
     signal?.removeEventListener('abort', onAbort);
-    await hasher.close();
+    await file.close();
   }
 }
 
-/** The worker: answers each request. Its text is what the worker runs, so it refers to nothing outside itself. */
-function hashLoop(): void {
+/** What the thread runs: answers each request with the bytes hashed so far. */
+function streamLoop(): void {
   const { parentPort: port, workerData } = process.getBuiltinModule('node:worker_threads');
   const { createHash } = process.getBuiltinModule('node:crypto');
-  const { readSync } = process.getBuiltinModule('node:fs');
-  const { fd, algorithm, slice } = workerData as WorkerSetup;
-  const hash = createHash(algorithm);
-  const bytes = new Uint8Array(fd === null ? 0 : slice);
-  let at = 0;
-  port?.on('message', (request: Request) => {
-    if (request === null) return port.postMessage(hash.digest('hex'));
-    if (typeof request !== 'number') {
-      hash.update(request);
-      at += request.byteLength;
-    } else {
-      while (fd !== null && at < request) {
-        const count = readSync(fd, bytes, 0, Math.min(bytes.length, request - at), at);
-        if (count === 0) throw new Error('the file became shorter while it was hashed');
-        hash.update(bytes.subarray(0, count));
-        at += count;
-      }
-    }
-    port.postMessage(at);
+  const hash = createHash((workerData as { algorithm: StreamAlgorithm }).algorithm);
+  let hashed = 0;
+  port?.on('message', (bytes: Uint8Array | null) => {
+    if (bytes === null) return port.postMessage(hash.digest('hex'));
+    hash.update(bytes);
+    hashed += bytes.byteLength;
+    port.postMessage(hashed);
   });
 }

@@ -6,7 +6,8 @@ import { connectionError, HttpError } from './http-error.ts';
 import { type AddressPolicy, checkAddress, checkedLookup, policyFrom } from './http-policy.ts';
 import { bareHost, proxyFor } from './http-proxy.ts';
 import { basic } from './http-redirect.ts';
-import { openTcp, openTls, openTunnel } from './http-socket.ts';
+import { openSecure, openTcp, openTls, openTunnel } from './http-socket.ts';
+import type { Tap } from './http-tap.ts';
 import { showUrl } from './location.ts';
 
 export interface ConnectionSettings {
@@ -19,6 +20,8 @@ export interface ConnectionSettings {
   /** Instead of the system's; for tests. */
   lookup?: LookupFunction;
   logger?: Logger;
+  /** Gets the connection, when there is no proxy on its way. */
+  tap?: Tap;
 }
 
 export interface Connection {
@@ -70,12 +73,8 @@ async function establish(
   const proxy = proxyFor(url, env);
   if (proxy !== null) return await establishByProxy(url, proxy, path, signal, settings);
   const lookup = policy ? checkedLookup(policy, shown, settings.lookup) : settings.lookup;
-  const socket = await openTcp(url, signal, lookup);
-  return {
-    socket: url.protocol === 'https:' ? await openTls(socket, url, signal, settings) : socket,
-    path,
-    headers: {},
-  };
+  const open = url.protocol === 'https:' ? openSecure : openTcp;
+  return { socket: await open(url, signal, { ...settings, lookup }), path, headers: {} };
 }
 
 /** The proxy looks the name up: what it finds cannot be checked here. */
@@ -93,7 +92,7 @@ async function establishByProxy(
   const shown = `${showUrl(url)}: the proxy ${proxy.protocol}//${proxy.host}`;
   let socket: Socket;
   try {
-    socket = await openTcp(proxy, signal, settings.lookup);
+    socket = await openTcp(proxy, signal, { lookup: settings.lookup });
     if (proxy.protocol === 'https:') socket = await openTls(socket, proxy, signal, settings);
     if (secure) await openTunnel(socket, url, shown, headers, signal);
   } catch (error) {

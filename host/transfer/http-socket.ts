@@ -1,31 +1,46 @@
 /** The layers that a connection is made of: TCP, a proxy's tunnel, TLS. Each is ready, or gone, when its promise settles. */
 import { once } from 'node:events';
 import { request as beginRequest, type IncomingMessage, type OutgoingHttpHeaders } from 'node:http';
-import {
-  isIP,
-  type LookupFunction,
-  connect as openSocket,
-  type Socket,
-  type TcpNetConnectOpts,
-} from 'node:net';
+import { isIP, type LookupFunction, connect as openSocket, type Socket } from 'node:net';
 import type { Logger } from '../lib/logger.ts';
 import { HttpError, statusError } from './http-error.ts';
 import { bareHost } from './http-proxy.ts';
+import type { Tap } from './http-tap.ts';
 
 /** Read at once from a socket, bytes: fewer and larger writes to the disk. */
 const READ_SIZE = 1024 * 1024;
 
+interface SocketSettings {
+  lookup?: LookupFunction;
+  tap?: Tap;
+}
+
+interface TlsSettings {
+  ca?: string;
+  env?: NodeJS.ProcessEnv;
+  logger?: Logger;
+}
+
 /** Connects to a URL's host and port. */
-export async function openTcp(url: URL, signal: AbortSignal, lookup?: LookupFunction): Promise<Socket> {
-  const options: TcpNetConnectOpts & { highWaterMark: number } = {
-    host: bareHost(url),
-    port: portOf(url),
-    lookup,
-    noDelay: true,
-    highWaterMark: READ_SIZE,
-  };
-  const socket = openSocket(options);
+export async function openTcp(url: URL, signal: AbortSignal, settings: SocketSettings): Promise<Socket> {
+  const socket = openSocket(tcpOptions(url, settings));
+  settings.tap?.attach(socket);
   return await ready(socket, 'connect', signal);
+}
+
+/** Connects to a URL's host and port with TLS: in one socket, unlike {@link openTls}, so that it can have a tap. */
+export async function openSecure(
+  url: URL,
+  signal: AbortSignal,
+  settings: SocketSettings & TlsSettings,
+): Promise<Socket> {
+  const { connect } = await import('node:tls');
+  const options = await tlsOptions(url, settings);
+  signal.throwIfAborted();
+  const socket = connect({ ...tcpOptions(url, settings), ...options });
+  socket.setNoDelay(true);
+  settings.tap?.attach(socket);
+  return await ready(socket, 'secureConnect', signal);
 }
 
 /** TLS over `socket`, which it takes over, with the certificate checked for the URL's host. */
@@ -33,22 +48,31 @@ export async function openTls(
   socket: Socket,
   url: URL,
   signal: AbortSignal,
-  { ca, env = process.env, logger }: { ca?: string; env?: NodeJS.ProcessEnv; logger?: Logger },
+  settings: TlsSettings,
 ): Promise<Socket> {
   try {
-    // Most tasks' hosts never need either: they take megabytes.
     const { connect } = await import('node:tls');
-    const { trustedContext } = await import('./http-certificates.ts');
-    const trust = ca === undefined ? { secureContext: await trustedContext(env, logger) } : { ca };
-    const host = bareHost(url).replace(/\.$/, '');
-    const options = { socket, host, servername: isIP(host) ? '' : host, highWaterMark: READ_SIZE };
+    const options = await tlsOptions(url, settings);
     signal.throwIfAborted();
-    const secure = connect({ ...options, ...trust, ALPNProtocols: ['http/1.1'] });
-    return await ready(secure, 'secureConnect', signal);
+    return await ready(connect({ ...options, socket }), 'secureConnect', signal);
   } catch (error) {
     socket.destroy();
     throw error;
   }
+}
+
+function tcpOptions(url: URL, { lookup, tap }: SocketSettings) {
+  const [host, port] = [bareHost(url), portOf(url)];
+  return { host, port, lookup, noDelay: true, highWaterMark: READ_SIZE, onread: tap?.onread };
+}
+
+async function tlsOptions(url: URL, { ca, env = process.env, logger }: TlsSettings) {
+  // Most tasks' hosts never need it: it takes megabytes.
+  const { trustedContext } = await import('./http-certificates.ts');
+  const trust = ca === undefined ? { secureContext: await trustedContext(env, logger) } : { ca };
+  const host = bareHost(url).replace(/\.$/, '');
+  const servername = isIP(host) ? '' : host;
+  return { ...trust, host, servername, highWaterMark: READ_SIZE, ALPNProtocols: ['http/1.1'] };
 }
 
 /**

@@ -14,7 +14,10 @@ import { RETRY_DELAYS } from './retry.ts';
 export interface Sink {
   /** A file begins anew: what was written counts no more. `identity` null: it could not be continued. */
   begin(identity: Identity | null): Promise<void>;
-  /** Takes pieces that belong together, and may use them until its promise resolves. Each byte comes once, in any order. */
+  /**
+   * Takes pieces that belong together: its own until its promise resolves, and for ever if they are not in shared memory. Each
+   * byte comes once, in any order, and several writes may be under way.
+   */
   write(pieces: Uint8Array[], at: number): Promise<void>;
   /** All bytes before `end` were written. */
   advance(end: number): void;

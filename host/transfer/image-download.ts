@@ -126,7 +126,7 @@ async function readSource(
     let at = 0;
     for await (const piece of bytes) {
       if (at + piece.byteLength > maxSize) throw tooLarge(source, maxSize);
-      await part.write([piece], at);
+      await part.write([new Uint8Array(piece)], at);
       at += piece.byteLength;
       part.advance(at);
       report.update(at, size);

@@ -7,8 +7,8 @@ import { type FileHandle, open, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Native } from '../../native/face.ts';
 import { hasErrno } from '../lib/errors.ts';
-import { sizeOf, split } from './gather.ts';
-import { FileHasher } from './hash.ts';
+import { sizeOf } from './gather.ts';
+import { HashedFile } from './hashed-file.ts';
 import type { Sink } from './http.ts';
 import type { Beginning, Identity } from './identity.ts';
 import type { Digest } from './location.ts';
@@ -50,7 +50,7 @@ export class PartFile implements Sink {
   readonly #handle: FileHandle;
   readonly #options: PartOptions;
   /** Made with the first byte: most failures come before. */
-  #hasher: FileHasher | null = null;
+  #content: HashedFile | null = null;
   /** Bytes from the beginning that are there. */
   #size: number;
   #record: PartRecord | null = null;
@@ -109,7 +109,7 @@ export class PartFile implements Sink {
   }
 
   async begin(identity: Identity | null): Promise<void> {
-    await this.#closeHasher();
+    await this.#closeContent();
     [this.#size, this.#flushed] = [0, 0];
     await this.#dropRecord();
     await this.#handle.truncate(0);
@@ -118,22 +118,12 @@ export class PartFile implements Sink {
 
   async write(pieces: Uint8Array[], at: number): Promise<void> {
     await this.#options.room.use(sizeOf(pieces));
-    let [rest, to] = [pieces, at];
-    while (rest.length > 0) {
-      try {
-        const { bytesWritten } = await this.#handle.writev(rest, to);
-        to += bytesWritten;
-        [, rest] = split(rest, bytesWritten);
-      } catch (error) {
-        if (!isFull(error) || !(await this.#options.room.free())) throw error;
-      }
-    }
+    await this.#hashed().write(pieces, at);
   }
 
   advance(end: number): void {
     this.#size = end;
-    this.#hasher ??= new FileHasher(this.#handle.fd, this.#options.digest.algorithm);
-    this.#hasher.advance(end);
+    this.#hashed().advance(end);
     if (end - this.#flushed >= FLUSH_STEP) this.#flush(end);
     const step = Math.max(RECORD_STEP.least, Math.min(RECORD_STEP.part * end, RECORD_STEP.most));
     if (end - this.#recorded < step) return;
@@ -144,8 +134,7 @@ export class PartFile implements Sink {
   /** The digest of everything written, in hex. */
   digest(): Promise<string> {
     this.#flush(this.#size);
-    this.#hasher ??= new FileHasher(this.#handle.fd, this.#options.digest.algorithm);
-    return this.#hasher.digest();
+    return this.#hashed().digest();
   }
 
   /**
@@ -165,7 +154,7 @@ export class PartFile implements Sink {
   async close(): Promise<void> {
     if (!this.#open) return;
     this.#open = false;
-    await this.#closeHasher();
+    await this.#closeContent();
     await this.#record?.close();
     await this.#handle.close();
   }
@@ -183,6 +172,13 @@ export class PartFile implements Sink {
     if (this.#record === null || this.#size < MIN_KEPT) return await this.discard();
     this.#record.save(this.#size);
     await this.close().catch(() => {});
+  }
+
+  #hashed(): HashedFile {
+    const { digest, room } = this.#options;
+    const mayRetry = async (error: Error) => isFull(error) && (await room.free());
+    this.#content ??= new HashedFile(this.#handle.fd, digest.algorithm, mayRetry);
+    return this.#content;
   }
 
   #flush(end: number): void {
@@ -211,9 +207,9 @@ export class PartFile implements Sink {
     await record?.remove();
   }
 
-  async #closeHasher(): Promise<void> {
-    await this.#hasher?.close();
-    this.#hasher = null;
+  async #closeContent(): Promise<void> {
+    await this.#content?.close();
+    this.#content = null;
   }
 }
 

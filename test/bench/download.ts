@@ -112,12 +112,15 @@ async function send(request: IncomingMessage, response: ServerResponse): Promise
     'content-length': until - from,
     ...range,
   });
+  let wake = () => {};
+  response.on('drain', () => wake()).on('close', () => wake());
   for (let at = from; at < until && !response.destroyed; ) {
     const piece = PIECE.subarray(at % MIB, (at % MIB) + until - at);
     at += piece.length;
-    if (!response.write(piece)) {
-      await Promise.race([once(response, 'drain'), once(response, 'close')]).catch(() => {});
-    }
+    const drained = new Promise<void>((resolve) => {
+      wake = resolve;
+    });
+    if (!response.write(piece) && !response.destroyed) await drained;
   }
   response.end();
 }

@@ -3,7 +3,8 @@ import { closeSync, ftruncateSync, mkdtempSync, openSync, rmSync, writeSync } fr
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
-import { FileHasher, hashFile, StreamHasher } from '../../host/transfer/hash.ts';
+import { hashFile, StreamHasher } from '../../host/transfer/hash.ts';
+import { HashedFile } from '../../host/transfer/hashed-file.ts';
 import { Random } from '../lib/random.ts';
 
 const ALGORITHMS = ['sha3-224', 'sha3-256', 'sha3-384', 'sha3-512'] as const;
@@ -32,7 +33,7 @@ t.test('a file is hashed by each algorithm', async (t) => {
 
 t.test('a file is hashed while it grows', async (t) => {
   const fd = file(t);
-  const hasher = new FileHasher(fd, 'sha3-256');
+  const hasher = new HashedFile(fd, 'sha3-256');
   t.teardown(() => hasher.close());
   const hash = createHash('sha3-256');
   const random = new Random();
@@ -74,7 +75,7 @@ t.test('a file that becomes shorter is an error, a signal an end', async (t) => 
 });
 
 t.test('a hash that is given up', async (t) => {
-  const hasher = new FileHasher(file(t), 'sha3-224');
+  const hasher = new HashedFile(file(t), 'sha3-224');
   await hasher.close();
   await t.rejects(hasher.digest(), { message: /given up/ });
 });

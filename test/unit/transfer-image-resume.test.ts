@@ -282,8 +282,8 @@ t.test('a server in trouble: what it gave is kept for the next time, if it is wo
   trouble = false;
   t.ok(readFileSync(await fetch()).equals(CONTENT));
   const [first, second = '', ...others] = ranges();
-  // What had arrived and was not read yet is lost with the connection.
-  t.match([first, second], [undefined, /^bytes=[12]\d{6}-$/]);
+  // What had arrived and was not read yet may be lost with the connection.
+  t.match([first, second], [undefined, /^bytes=[123]\d{6}-$/]);
   t.strictSame(others, [second, second]);
   t.strictSame(filesIn(folder), [NAME]);
 
