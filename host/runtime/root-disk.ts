@@ -55,8 +55,8 @@ const FEATURES = [
 ];
 
 /**
- * mke2fs's arguments for `file`. No reserve for root (-m 0); an inode per 64 KiB (the default's four times as many take
- * 1.5 % of the disk); a 16 MiB journal; nothing is written that a sparse file has as zeros already.
+ * mke2fs's arguments for `file`. No reserve for root (-m 0); a 16 MiB journal; nothing is written that a sparse file has as
+ * zeros already.
  */
 export function mke2fsArguments(file: string): string[] {
   const extended = ['lazy_itable_init=1', 'lazy_journal_init=1', 'nodiscard', 'root_owner=0:0'];

@@ -36,7 +36,7 @@ function describe(fd: number): Map<string, string> {
 t.test('the arguments', async (t) => {
   t.equal(
     mke2fsArguments('/x').join(' '),
-    '-q -F -t ext4 -O none,has_journal,extent,huge_file,flex_bg,metadata_csum,64bit,dir_nlink,extra_isize,sparse_super,large_file,filetype,resize_inode,dir_index,ext_attr -b 4096 -m 0 -i 65536 -I 256 -J size=16 -E lazy_itable_init=1,lazy_journal_init=1,nodiscard,root_owner=0:0 /x',
+    '-q -F -t ext4 -O none,has_journal,extent,huge_file,flex_bg,metadata_csum,64bit,dir_nlink,extra_isize,sparse_super,large_file,filetype,resize_inode,dir_index,ext_attr -b 4096 -m 0 -i 16384 -I 256 -J size=16 -E lazy_itable_init=1,lazy_journal_init=1,nodiscard,root_owner=0:0 /x',
   );
 });
 

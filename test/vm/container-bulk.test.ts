@@ -27,8 +27,8 @@ const block = random.bytes(MIB + 7);
 
 t.test('a VM', async (t) => {
   t.comment(`seed ${random.seed}`);
-  // A disk has an inode for every 64 KiB.
-  const disk = Math.max(2 * bytes(GIB), 2 * FILES * 64 * 1024) + 512 * MIB;
+  // A disk has an inode for every 16 KiB.
+  const disk = Math.max(2 * bytes(GIB), 2 * FILES * 16 * 1024) + 512 * MIB;
   const vm = await startTestVm(t, { root: { disk } });
   await t.test('one large file', (t) => large(t, vm));
   await t.test('very many small ones', (t) => many(t, vm));

@@ -40,7 +40,8 @@ t.test('exit codes', async (t) => {
     [125, /YAVM_E_USAGE/, '--no-such-option'],
     [125, /YAVM_E_ASSETS/, '--kernel', '/nonexistent', '--initramfs', '/nonexistent', '--', 'true'],
     [126, /'\/etc\/passwd' is not executable.*YAVM_E_GUEST_SPAWN_FAILED/, '--', '/etc/passwd'],
-    [126, /working directory '\/none'.*YAVM_E_GUEST_SPAWN_FAILED/, '-w', '/none', '--', 'true'],
+    [0, /^$/, '-w', '/made/for/it', '--', 'sh', '-c', 'test "$PWD" = /made/for/it'],
+    [125, /'\/etc\/passwd': ENOTDIR.*YAVM_E_GUEST_MOUNT_FAILED/, '-w', '/etc/passwd', '--', 'true'],
     [137, /^$/, '--', 'sh', '-c', 'kill -9 $$'],
   ];
   await inPairs(cases, async ([code, says, ...words]) => {
