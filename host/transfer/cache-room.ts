@@ -72,10 +72,12 @@ export class CacheRoom implements Room {
   async use(bytes: number): Promise<void> {
     this.#allowance -= bytes;
     if (this.#missing !== null) this.#missing -= bytes;
-    if (this.#allowance >= 0) return;
-    this.#making ??= this.#make().finally(() => {
-      this.#making = null;
-    });
+    if (this.#allowance < 0) {
+      this.#making ??= this.#make().finally(() => {
+        this.#making = null;
+      });
+    }
+    // Also who has an allowance: nobody overtakes, since what comes in its order is cheaper to hash.
     await this.#making;
   }
 

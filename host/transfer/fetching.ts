@@ -217,6 +217,7 @@ export class Fetching {
         await writes.room();
         watchdog.resume(sizeOf(bytes));
       }
+      watchdog.end();
       await writes.end();
       if (!wanted) return;
     } catch (error) {

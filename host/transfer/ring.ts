@@ -11,6 +11,11 @@ export class Ring {
     this.#bytes = new Uint8Array(new SharedArrayBuffer(size));
   }
 
+  /** Of all pieces. */
+  get memory(): ArrayBufferLike {
+    return this.#bytes.buffer;
+  }
+
   /** Bytes that are free. */
   get room(): number {
     return this.#bytes.length - (this.#filled - this.#freed);
@@ -31,7 +36,7 @@ export class Ring {
     this.#filled += count;
   }
 
-  /** Copies bytes that came otherwise; more than there is room for are an error. */
+  /** Copies bytes that came otherwise. @throws {RangeError} there is no room */
   put(bytes: Uint8Array): void {
     if (bytes.length > this.room) throw new RangeError(`${bytes.length} bytes for a room of ${this.room}`);
     for (let at = 0; at < bytes.length; ) {
@@ -43,11 +48,12 @@ export class Ring {
     }
   }
 
-  /** What was filled since the last time, in one piece or two. They are valid until they are freed. */
-  take(): Uint8Array[] {
+  /** What was filled since the last time, in one piece or two; at most so many bytes. They are valid until they are freed. */
+  take(most: number): Uint8Array[] {
     const pieces: Uint8Array[] = [];
-    while (this.waiting > 0) {
-      const piece = this.#piece(this.#taken, this.waiting);
+    const end = this.#taken + Math.min(this.waiting, most);
+    while (this.#taken < end) {
+      const piece = this.#piece(this.#taken, end - this.#taken);
       pieces.push(piece);
       this.#taken += piece.length;
     }

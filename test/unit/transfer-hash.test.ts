@@ -1,11 +1,12 @@
 import { createHash } from 'node:crypto';
-import { closeSync, ftruncateSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs';
+import { closeSync, ftruncateSync, mkdtempSync, openSync, readSync, rmSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { hashFile, StreamHasher } from '../../host/transfer/hash.ts';
 import { HashedFile } from '../../host/transfer/hashed-file.ts';
 import { Random } from '../lib/random.ts';
+import { count } from '../lib/scale.ts';
 
 const ALGORITHMS = ['sha3-224', 'sha3-256', 'sha3-384', 'sha3-512'] as const;
 
@@ -78,6 +79,86 @@ t.test('a hash that is given up', async (t) => {
   const hasher = new HashedFile(file(t), 'sha3-224');
   await hasher.close();
   await t.rejects(hasher.digest(), { message: /given up/ });
+});
+
+t.test('a file is written and hashed, in its order and otherwise, from memory of any kind', async (t) => {
+  const random = new Random();
+  t.comment(`seed ${random.seed}`);
+  for (let round = count(40); round > 0; round--) {
+    const content = Buffer.from(random.bytes(random.between(0, 3_000_000)));
+    const fd = file(t);
+    const hashed = new HashedFile(fd, 'sha3-224');
+    t.teardown(() => hashed.close());
+    const parts: { at: number; size: number }[] = [];
+    for (let at = 0; at < content.length; at += parts.at(-1)?.size ?? 0) {
+      parts.push({ at, size: Math.min(random.between(1, 200_000), content.length - at) });
+    }
+    // All in order, most of it, or nothing.
+    const swaps = random.pick([0, 2, parts.length]);
+    for (let swap = swaps; swap > 0 && parts.length > 1; swap--) {
+      const [one, other] = [random.between(0, parts.length), random.between(0, parts.length)];
+      [parts[one], parts[other]] = [parts[other] ?? { at: 0, size: 0 }, parts[one] ?? { at: 0, size: 0 }];
+    }
+    const there = new Map<number, number>();
+    let end = 0;
+    const write = async ({ at, size }: { at: number; size: number }) => {
+      const bytes = content.subarray(at, at + size);
+      const middle = random.between(0, size + 1);
+      const own = new Uint8Array(bytes);
+      const shared = new Uint8Array(new SharedArrayBuffer(size));
+      shared.set(bytes);
+      const [first, second] = [bytes.subarray(0, middle), bytes.subarray(middle)];
+      await hashed.write(
+        random.pick([[bytes], [own], [shared], [first, second], [first, own.subarray(middle)]]),
+        at,
+      );
+      shared.fill(0);
+      there.set(at, at + size);
+      for (let next = there.get(end); next !== undefined; next = there.get(end)) end = next;
+      hashed.advance(end);
+    };
+    const under: Promise<void>[] = [];
+    for (const part of parts) {
+      under.push(write(part));
+      if (random.chance(3)) await under.at(-1);
+    }
+    await Promise.all(under);
+    t.equal(end, content.length);
+    t.equal(await hashed.digest(), createHash('sha3-224').update(content).digest('hex'), `${swaps} swaps`);
+    const found = Buffer.alloc(content.length);
+    readSync(fd, found, 0, found.length, 0);
+    t.ok(found.equals(content));
+  }
+});
+
+t.test('a write that fails: said as the system does, or tried again with the same bytes', async (t) => {
+  const full = openSync('/dev/full', 'r+');
+  t.teardown(() => closeSync(full));
+  const seen: Error[] = [];
+  const hashed = new HashedFile(full, 'sha3-224', async (error) => {
+    seen.push(error);
+    return seen.length < 3;
+  });
+  t.teardown(() => hashed.close());
+  const writes = [
+    hashed.write([new Uint8Array(1000), Buffer.alloc(10)], 0),
+    hashed.write([Buffer.alloc(10)], 1010),
+  ];
+  const errors = await Promise.all(writes.map((write) => write.catch((error) => error)));
+  const error = { code: 'ENOSPC', syscall: 'write', message: /^ENOSPC: no space left on device/ };
+  t.match(errors, [error, error]);
+  t.equal(seen.length, 4, 'each is asked about until it may not be tried again');
+  await hashed.close();
+  await t.rejects(hashed.write([new Uint8Array(1)], 0), { message: /given up/ });
+});
+
+t.test('writes that nobody does any more', async (t) => {
+  const hashed = new HashedFile(file(t), 'sha3-224');
+  const writes = Array.from({ length: 20 }, (_, index) =>
+    hashed.write([new Uint8Array(1_000_000)], index * 1_000_000).catch((error) => error),
+  );
+  await hashed.close();
+  t.match((await Promise.all(writes)).at(-1), { message: /given up/ });
 });
 
 t.test('a stream is hashed in pieces of any size, by each algorithm', async (t) => {
