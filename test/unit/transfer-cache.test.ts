@@ -185,9 +185,10 @@ t.test(
     const random = new Random();
     t.comment(`seed ${random.seed}`);
     let wrong = 0;
+    // More images than users: not all can be in use.
     const use = async () => {
       for (let round = count(200); round > 0; round--) {
-        const name = random.pick([...'abcdef']);
+        const name = random.pick([...'abcdefgh']);
         const image = await lease(name, { logger: undefined });
         for (let turn = random.between(0, 4); turn > 0; turn--) {
           await new Promise((resolve) => setImmediate(resolve));
