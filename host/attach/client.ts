@@ -96,7 +96,14 @@ export class AttachClient implements CommandHost {
 
   /** Leaves `command` running and closes the connection; every other command of this client is killed. */
   async detach(command: Command): Promise<void> {
-    await new Promise<void>((resolve) => this.#socket.end(encodeDetach(command.id), resolve));
+    this.#socket.write(encodeDetach(command.id));
+    try {
+      // Any answer shows that the word before it was heard. Without it output that is on its way here would meet a closed
+      // socket, and the connection break on the other side before the word was read.
+      await this.request({ op: 'cancel', request: command.id });
+    } catch {
+      // The VM has ended meanwhile: there is nothing to leave.
+    }
     this.close();
   }
 

@@ -6,7 +6,7 @@ import { PassThrough, Readable } from 'node:stream';
 import t from 'tap';
 import { encodeMessage } from '../../guest/protocol/codec.ts';
 import { encodeFrame, FrameType, MAX_DATA_PAYLOAD, STREAM_WINDOW } from '../../guest/protocol/frames.ts';
-import type { RequestBody } from '../../guest/protocol/messages.ts';
+import type { RequestBody, RequestOf } from '../../guest/protocol/messages.ts';
 import { AttachClient } from '../../host/attach/client.ts';
 import { silentLogger } from '../../host/lib/logger.ts';
 import { startAttached } from '../lib/attached.ts';
@@ -228,6 +228,22 @@ t.test('a command that was detached goes on, and its output is drained', async (
     'a shell would end with its input',
   );
   t.equal(guest.requests.filter(({ op }) => op === 'signal').length, 0);
+});
+
+t.test('a command that is detached while it prints goes on', async (t) => {
+  const { guest, connect } = await startAttached(t);
+  for (let round = 0; round < 20; round++) {
+    const client = await connect();
+    const command = await client.run(commandSpec({ tty: { rows: 24, columns: 80 }, stdin: true }));
+    const request = guest.requests.filter(({ op }) => op === 'run').at(-1) as RequestOf<'run'>;
+    // On its way to the client when that leaves.
+    const { stream } = request.stdout as { stream: number };
+    const printed = guest.output(stream, Buffer.alloc(STREAM_WINDOW / 2));
+    await client.detach(command);
+    await printed;
+  }
+  await settle();
+  t.equal(guest.requests.filter(({ op }) => op === 'signal').length, 0, 'none was killed');
 });
 
 t.test('only what a client is for can be asked: the VM is not its to configure or end', async (t) => {
