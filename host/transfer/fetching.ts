@@ -16,7 +16,7 @@ import { type Segment, Segments } from './segments.ts';
 import { Writes } from './writes.ts';
 
 /**
- * Measured over a long line (the bench `line`): two connections bring 1.5 times as much as one, four 2.6 times; eight bring a
+ * Measured over a long line (the bench `line`): two connections bring 1.5 times as much as one, four 2.2 times; eight bring a
  * fifth on top of that, and are more than many servers let one client have.
  */
 const LINES: Lines = { connections: 4, segment: 32 * 1024 * 1024, patience: 1000 };
