@@ -1,10 +1,10 @@
 /** Lets a command's progress reports through as often as its script asks for, and the last one always. */
+import { LEAST_INTERVAL } from '../transfer/progress.ts';
 import type { Clock } from './clock.ts';
 import type { ProgressOptions, ProgressReport } from './types.ts';
 
-/** Milliseconds between two events when the script does not say, and the least that it can ask for: they cost the node time. */
+/** Milliseconds between two events when the script does not say. */
 const INTERVAL = 1000;
-const LEAST_INTERVAL = 250;
 
 export class ProgressGate {
   readonly #options: ProgressOptions;

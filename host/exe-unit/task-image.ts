@@ -2,6 +2,7 @@
 import type { ImageConfig } from '../image/config.ts';
 import { cacheLimit } from '../transfer/cache-limit.ts';
 import type { FetchOptions } from '../transfer/image.ts';
+import { LEAST_INTERVAL } from '../transfer/progress.ts';
 import { type Effects, readCompressors } from './vm-effects.ts';
 
 export interface TaskImage {
@@ -11,9 +12,6 @@ export interface TaskImage {
   /** It may leave the cache. */
   release(): Promise<void>;
 }
-
-/** Milliseconds between two reports of a download at least; the script may ask for fewer (progress-gate.ts). */
-const REPORT_INTERVAL = 250;
 
 /**
  * @param manifest Of the kernel that is to read the image.
@@ -28,7 +26,7 @@ export async function fetchTaskImage(
   const lease = await leaseImage({
     ...options,
     cacheLimit: cacheLimit(options.env ?? {}),
-    progressOptions: { updateInterval: REPORT_INTERVAL },
+    progressOptions: { updateInterval: LEAST_INTERVAL },
   });
   const { path } = lease;
   const release = () => lease.release();

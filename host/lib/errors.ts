@@ -36,6 +36,11 @@ export function hasErrno(error: unknown, errno: string): error is NodeJS.ErrnoEx
   return error instanceof Error && (error as NodeJS.ErrnoException).code === errno;
 }
 
+/** True when a write found no room: the disk is full, or the user's quota is used up. */
+export function isDiskFull(error: unknown): boolean {
+  return hasErrno(error, 'ENOSPC') || hasErrno(error, 'EDQUOT');
+}
+
 /** True when the error only says that an AbortSignal fired. */
 export function isAbortError(error: unknown): boolean {
   return error instanceof Error && error.name === 'AbortError';

@@ -4,7 +4,7 @@ import { YavmError } from '../lib/errors.ts';
 import type { Logger } from '../lib/logger.ts';
 import { containerDestination, containerSource, type GuestFiles, type Packing } from './container.ts';
 import { type Location, parseLocation } from './location.ts';
-import { TransferProgress } from './progress.ts';
+import { LEAST_INTERVAL, TransferProgress } from './progress.ts';
 import { transfer } from './transfer.ts';
 import type { ProgressReport, TransferDestination, TransferSource } from './types.ts';
 
@@ -38,9 +38,6 @@ export interface TransferCommandOptions {
   sleep?: typeof sleep;
 }
 
-/** Milliseconds between two reports at least; the script may ask for fewer. */
-const REPORT_INTERVAL = 250;
-
 /**
  * Carries it out.
  * @throws {YavmError} YAVM_E_URL, YAVM_E_UNSUPPORTED, YAVM_E_CONTAINER_PATH, YAVM_E_TRANSFER_…; what the ends throw; the
@@ -60,7 +57,7 @@ export async function transferCommand(words: TransferWords, options: TransferCom
     {
       signal,
       sleep: options.sleep,
-      progress: new TransferProgress(options.progress, { updateInterval: REPORT_INTERVAL }),
+      progress: new TransferProgress(options.progress, { updateInterval: LEAST_INTERVAL }),
       onRetry: (seconds, error) =>
         logger.warn({ ...facts, seconds, err: error }, 'the transfer is tried again'),
     },

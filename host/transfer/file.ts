@@ -3,8 +3,8 @@ import { randomBytes } from 'node:crypto';
 import { constants } from 'node:fs';
 import { type FileHandle, open, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { hasErrno, YavmError } from '../lib/errors.ts';
+import { isDiskFull, YavmError } from '../lib/errors.ts';
+import { filePath } from './location.ts';
 import type { Bytes, TransferDestination, TransferSource } from './types.ts';
 
 /** Bytes read at a time. */
@@ -12,7 +12,7 @@ const PIECE = 256 * 1024;
 
 /** A regular file's bytes. @throws {YavmError} YAVM_E_URL; on opening YAVM_E_TRANSFER */
 export function fileSource(url: URL): TransferSource {
-  const path = pathOf(url);
+  const path = filePath(url);
   return {
     shown: path,
     async open({ signal }) {
@@ -25,7 +25,7 @@ export function fileSource(url: URL): TransferSource {
 
 /** A file that is there when all of it is. @throws {YavmError} YAVM_E_URL; on writing YAVM_E_DISK_FULL, YAVM_E_TRANSFER */
 export function fileDestination(url: URL): TransferDestination {
-  const path = pathOf(url);
+  const path = filePath(url);
   return {
     shown: path,
     async write({ bytes }, { signal }) {
@@ -64,21 +64,13 @@ export async function storeFile(path: string, bytes: Bytes, signal: AbortSignal)
 }
 
 function storeError(path: string, cause: unknown): YavmError {
-  if (hasErrno(cause, 'ENOSPC') || hasErrno(cause, 'EDQUOT')) {
+  if (isDiskFull(cause)) {
     return new YavmError('YAVM_E_DISK_FULL', `${dirname(path)}: the disk is full`, {
       cause,
       hint: 'Free space on the disk of this folder.',
     });
   }
   return new YavmError('YAVM_E_TRANSFER', `${path}: cannot be written`, { cause });
-}
-
-function pathOf(url: URL): string {
-  try {
-    return fileURLToPath(url);
-  } catch (cause) {
-    throw new YavmError('YAVM_E_URL', 'Invalid url: not a path of this host', { cause });
-  }
 }
 
 async function openRegular(path: string): Promise<FileHandle> {

@@ -1,5 +1,5 @@
 /** Why an image could not be fetched. Messages hold the whole reason: requestors see nothing else. */
-import { hasErrno, isYavmError, toError, YavmError } from '../lib/errors.ts';
+import { isDiskFull, isYavmError, toError, YavmError } from '../lib/errors.ts';
 import { formatSize } from '../lib/size.ts';
 
 /** Upstream's text (exe-unit.md 6.2), and where the image is from, when that is given. */
@@ -30,7 +30,7 @@ export function downloadError(cause: unknown, folder: string, shown: string): Ya
     return new YavmError('YAVM_E_IMAGE_DOWNLOAD', text, { cause, hint: cause.hint });
   }
   if (isYavmError(cause)) return cause;
-  if (hasErrno(cause, 'ENOSPC') || hasErrno(cause, 'EDQUOT')) {
+  if (isDiskFull(cause)) {
     return new YavmError('YAVM_E_IMAGE_DOWNLOAD', `${folder}: the disk is full, no room for ${shown}`, {
       cause,
       hint: 'Make room on this disk; images that no activity uses were evicted already.',

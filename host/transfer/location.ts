@@ -1,4 +1,5 @@
 /** Where something is to be fetched from, as agreements and scripts write it (exe-unit.md 6.1). */
+import { fileURLToPath } from 'node:url';
 import { YavmError } from '../lib/errors.ts';
 
 export type HashAlgorithm = 'sha3-224' | 'sha3-256' | 'sha3-384' | 'sha3-512';
@@ -61,6 +62,15 @@ function parseUrl(text: string, fallback: string): URL {
   // Node's own error repeats the text, and with it credentials.
   if (!URL.canParse(absolute)) throw urlError('not a URL');
   return new URL(absolute);
+}
+
+/** The path that a `file:` URL names. @throws {YavmError} YAVM_E_URL */
+export function filePath(url: URL): string {
+  try {
+    return fileURLToPath(url);
+  } catch (cause) {
+    throw new YavmError('YAVM_E_URL', 'Invalid url: not a path of this host', { cause });
+  }
 }
 
 function urlError(reason: string): YavmError {

@@ -6,7 +6,7 @@ import { randomBytes } from 'node:crypto';
 import { type FileHandle, open, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Native } from '../../native/face.ts';
-import { hasErrno } from '../lib/errors.ts';
+import { isDiskFull } from '../lib/errors.ts';
 import { sizeOf } from './gather.ts';
 import { HashedFile } from './hashed-file.ts';
 import type { Sink } from './http.ts';
@@ -176,7 +176,7 @@ export class PartFile implements Sink {
 
   #hashed(): HashedFile {
     const { digest, room } = this.#options;
-    const mayRetry = async (error: Error) => isFull(error) && (await room.free());
+    const mayRetry = async (error: Error) => isDiskFull(error) && (await room.free());
     this.#content ??= new HashedFile(this.#handle.fd, digest.algorithm, mayRetry);
     return this.#content;
   }
@@ -216,8 +216,4 @@ export class PartFile implements Sink {
 /** Locks an open file; false when another holds it, or removed it before. */
 export async function lockIfNamed(handle: FileHandle, native: Native): Promise<boolean> {
   return native.flock(handle.fd, true) && (await handle.stat()).nlink > 0;
-}
-
-function isFull(error: unknown): boolean {
-  return hasErrno(error, 'ENOSPC') || hasErrno(error, 'EDQUOT');
 }

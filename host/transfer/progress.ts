@@ -2,6 +2,8 @@
 import type { ProgressOptions, ProgressReport } from './types.ts';
 
 const UNIT = 'Bytes';
+/** Milliseconds between two reports at least, whatever a script asks for: each costs the node time. */
+export const LEAST_INTERVAL = 250;
 /** Milliseconds between two reports unless the command says otherwise (exe-unit.md 6.6). */
 const INTERVAL = 1000;
 

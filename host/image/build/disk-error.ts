@@ -1,15 +1,14 @@
 /** What failed while something was written. */
-import { type ErrorCode, hasErrno, YavmError } from '../../lib/errors.ts';
+import { type ErrorCode, hasErrno, isDiskFull, YavmError } from '../../lib/errors.ts';
 import { ImageBuildError } from '../errors.ts';
 
-/** A full disk, a used-up quota, and a file that may not grow (RLIMIT_FSIZE) alike. */
-const FULL = ['ENOSPC', 'EDQUOT', 'EFBIG'];
 export const DISK_FULL: ErrorCode = 'YAVM_E_DISK_FULL';
 
 /** The error for a failed write to `path`. */
 export function writeError(path: string, cause: unknown): YavmError {
   if (cause instanceof YavmError) return cause;
-  if (FULL.some((errno) => hasErrno(cause, errno))) return diskFull(path, cause);
+  // A file that may not grow (RLIMIT_FSIZE) is no better than a full disk.
+  if (isDiskFull(cause) || hasErrno(cause, 'EFBIG')) return diskFull(path, cause);
   return new ImageBuildError(`${path}: cannot be written`, { cause });
 }
 
