@@ -189,13 +189,14 @@ t.test('errors of the other side, and of the way to it', async (t) => {
     [new YavmError('YAVM_E_GSB_BODY', 'nonsense'), 'YAVM_E_GSB_BODY', /^GSB error: nonsense$/, false],
   ] as const) {
     const lie = () => Promise.reject(thrown);
+    // Each is begun when it is waited for: one that fails unheard would fail the test.
     for (const work of [
-      download(publisherOf(Buffer.alloc(9), lie)),
-      download(publisherOf(Buffer.alloc(9), (message) => (message === 'GetChunk' ? lie() : undefined))),
-      upload(receiverOf(lie).bus, pattern(9)),
-      upload(receiverOf((message) => (message === 'UploadFinished' ? lie() : undefined)).bus, pattern(9)),
+      () => download(publisherOf(Buffer.alloc(9), lie)),
+      () => download(publisherOf(Buffer.alloc(9), (message) => (message === 'GetChunk' ? lie() : undefined))),
+      () => upload(receiverOf(lie).bus, pattern(9)),
+      () => upload(receiverOf((message) => (message === 'UploadFinished' ? lie() : undefined)).bus, pattern(9)),
     ]) {
-      const error = await work.then(
+      const error = await work().then(
         () => undefined,
         (error: unknown) => error,
       );
