@@ -17,7 +17,7 @@ import { type Caller, OutgoingCalls } from './outgoing.ts';
 import type { CallReply, CallRequest, Packet } from './packet.ts';
 import { Registrations, takenError } from './registrations.ts';
 import { ReplyQueue } from './reply-queue.ts';
-import type { Binding, CallOptions, Flex, Gsb, GsbAddress, LinkState } from './types.ts';
+import type { Binding, CallOptions, Flex, FrameBus, FramePusher, GsbAddress, LinkState } from './types.ts';
 
 export interface GsbOptions {
   address: GsbAddress;
@@ -50,7 +50,7 @@ export function connectGsb(options: GsbOptions): GsbConnection {
   return new GsbConnection(options);
 }
 
-export class GsbConnection implements Gsb {
+export class GsbConnection implements FrameBus {
   readonly #options: GsbOptions;
   readonly #instanceId: Uint8Array;
   readonly #registrations: Registrations;
@@ -137,6 +137,14 @@ export class GsbConnection implements Gsb {
     link.send({ kind: 'callRequest', caller, address, requestId, data: Buffer.from(data), noReply: true });
     return true;
   }
+
+  pusher(address: string, caller: string): FramePusher {
+    return {
+      push: (data, offset, length) => this.push(address, data.subarray(offset, offset + length), caller),
+    };
+  }
+
+  flushFrames(): void {}
 
   /** Hands on what is sent to a topic, also after reconnects. Resolves when the bus took it. */
   async subscribe(topic: string, handler: TopicHandler): Promise<void> {

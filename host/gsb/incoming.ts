@@ -11,6 +11,7 @@ import {
   type Binding,
   type CallInfo,
   type Flex,
+  type FrameHandler,
   type RawHandler,
   RpcError,
   type StreamHandler,
@@ -52,6 +53,7 @@ export class IncomingCalls {
     if (this.#ending) refuse(call, 500, unavailable(request.address));
     else if (binding === undefined) refuse(call, 400, 'endpoint address not found');
     else if ('raw' in binding) this.#answerRaw(call, binding.raw);
+    else if ('frames' in binding) this.#takeFrame(call, binding.frames);
     else if (this.#isTooMuch(call)) refuse(call, 500, failureText(busyError()));
     else this.#answer(call, binding);
   }
@@ -114,6 +116,13 @@ export class IncomingCalls {
     } catch (error) {
       this.#fail(call, error);
     }
+  }
+
+  #takeFrame(call: OpenCall, { frame, flush }: FrameHandler): void {
+    const { data, caller, address } = call.request;
+    frame(data, 0, data.length, caller, address);
+    flush?.();
+    reply(call, {});
   }
 
   async #unary(call: OpenCall, handler: UnaryHandler): Promise<void> {

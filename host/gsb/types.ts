@@ -85,7 +85,31 @@ export type StreamHandler = (body: Flex, call: CallInfo) => AsyncIterable<Flex>;
 /** Bytes as they are: no FlexBuffers, no compression. Answered with what it returns, or nothing. */
 export type RawHandler = (data: Uint8Array, call: CallInfo) => Uint8Array | undefined;
 
-export type Binding = { unary: UnaryHandler } | { stream: StreamHandler } | { raw: RawHandler };
+/**
+ * Takes frames: raw calls by the ten thousand a second, most of them without an answer (one that wants one gets an empty
+ * one). No object is made for a call: `data` is where the bytes lie, until it returns; `caller` and `address` are the same
+ * strings as long as they do not change. Must not throw.
+ */
+export interface FrameHandler {
+  frame(data: Uint8Array, offset: number, length: number, caller: string, address: string): void;
+  /** All that one read of the socket brought has been handed over. */
+  flush?(): void;
+}
+
+export type Binding =
+  | { unary: UnaryHandler }
+  | { stream: StreamHandler }
+  | { raw: RawHandler }
+  | { frames: FrameHandler };
+
+/** Raw calls without answers to one address; what does not change from call to call is encoded once. */
+export interface FramePusher {
+  /**
+   * Copies `length` bytes at `offset`; they go out with the connection's next `flushFrames`. False: dropped, because there is no
+   * connection, or the socket is congested.
+   */
+  push(data: Uint8Array, offset: number, length: number): boolean;
+}
 
 /** Variants of upstream's RpcMessageError (2.5). */
 export type RpcErrorKind =
@@ -151,4 +175,12 @@ export interface Gsb {
   onState(listener: (state: LinkState, error?: YavmError) => void): () => void;
   /** Orderly end: open calls and streams of peers get 500, names are unregistered, then the socket closes. */
   close(): Promise<void>;
+}
+
+/** A connection that carries frames; {@link GsbConnection} is one. */
+export interface FrameBus extends Gsb {
+  /** Works over reconnects; needs no end. */
+  pusher(address: string, caller: string): FramePusher;
+  /** Writes what pushers have collected, in one piece. Comes by itself at the end of the event loop's turn. */
+  flushFrames(): void;
 }

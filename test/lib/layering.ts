@@ -41,7 +41,7 @@ export const ROWS: Row[] = [
   // The host: from the general to the particular.
   { of: 'host/lib', ours: [], packages: ['node:', 'pino'] },
   { of: 'host/image', ours: ['host/lib'], packages: ['node:'] },
-  { of: 'host/network', ours: ['host/lib', ADDON], packages: ['node:'] },
+  { of: 'host/network', ours: ['host/lib', 'host/gsb', ADDON], packages: ['node:'] },
   {
     of: 'host/runtime',
     ours: ['host/lib', 'host/image', 'host/network', 'guest/protocol', ADDON],
@@ -60,13 +60,13 @@ export const ROWS: Row[] = [
     of: 'host/exe-unit',
     ours: [
       ...['host/lib', 'host/image', 'host/runtime', 'host/attach', 'host/gsb', 'host/transfer', 'host/usage'],
-      ...['guest/protocol', ADDON],
+      ...['host/network', 'guest/protocol', ADDON],
     ],
     packages: ['node:'],
   },
   {
     of: 'host/runtime-api',
-    ours: ['host/lib', 'host/image', 'host/runtime', 'guest/protocol'],
+    ours: ['host/lib', 'host/image', 'host/runtime', 'host/network', 'guest/protocol', ADDON],
     packages: ['node:', 'protobufjs'],
   },
   {
