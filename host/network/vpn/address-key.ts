@@ -9,7 +9,7 @@ export function ipv4Key(bytes: Uint8Array, at: number): number {
 }
 
 export function ipv6Key(bytes: Uint8Array, at: number): string {
-  return Buffer.from(bytes.buffer, bytes.byteOffset + at, 16).latin1Slice(0, 16);
+  return Buffer.from(bytes.buffer, bytes.byteOffset + at, 16).toString('latin1');
 }
 
 /** Of an address's 4 or 16 bytes. */
