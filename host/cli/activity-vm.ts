@@ -13,12 +13,12 @@ import {
   LocalExchange,
   type LocalStartLine,
   localRun,
-  thrownError,
 } from '../exe-unit/local.ts';
 import { sleep } from '../lib/deadline.ts';
 import { deferred } from '../lib/deferred.ts';
 import { toError, YavmError } from '../lib/errors.ts';
 import { startTimeOf } from '../lib/process.ts';
+import { errorFromWire } from '../lib/wire-error.ts';
 import type { CommandOutput, RuntimeEvent } from '../node/index.ts';
 import type { Command, CommandResult, CommandSpec, OutputStream, VmSpec } from '../runtime/index.ts';
 import { OutputFeed } from '../runtime/output-feed.ts';
@@ -93,7 +93,7 @@ async function bringUp(
 function failure(exchange: LocalExchange, message: string | null): Error {
   try {
     const end = exchange.end();
-    if ('error' in end) return thrownError(end.error);
+    if ('error' in end) return errorFromWire(end.error);
   } catch {
     // It was not the runtime that failed.
   }
@@ -265,7 +265,7 @@ class RemoteCommand implements RunningCommand {
   /** All output came before this event. */
   async #finish(message: string | null): Promise<void> {
     const end = this.#exchange.end();
-    if ('error' in end) return this.#fail(thrownError(end.error));
+    if ('error' in end) return this.#fail(errorFromWire(end.error));
     const { stdout, stderr } = this;
     const complete = end.result.complete && !message?.includes('YAVM_E_OUTPUT_DROPPED');
     await Promise.all([stdout, stderr].map((stream) => stream?.reached(stream.received, 'taken')));

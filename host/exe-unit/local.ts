@@ -6,7 +6,8 @@
 import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Flex } from '../gsb/types.ts';
-import { type ErrorCode, toError, YavmError } from '../lib/errors.ts';
+import { YavmError } from '../lib/errors.ts';
+import { errorToWire, type WireError } from '../lib/wire-error.ts';
 import type { CommandResult, CommandSpec, Phase, VmSpec } from '../runtime/types.ts';
 
 /** Environment variable with the folder's path. */
@@ -17,18 +18,8 @@ export const LOCAL_TOKEN = 'command';
 /** What the `start` command prints in such an activity, one JSON text a line. */
 export type LocalStartLine = { phase: Phase } | { vm: { id: string; folder: string; accel: 'kvm' | 'tcg' } };
 
-/** An error as it crosses the folder, with what made it happen. */
-export interface LocalError {
-  code?: string;
-  message: string;
-  hint?: string;
-  errno?: string;
-  syscall?: string;
-  cause?: LocalError;
-}
-
 /** How the command ended, or why it did not start. */
-export type LocalEnd = { result: CommandResult } | { error: LocalError };
+export type LocalEnd = { result: CommandResult } | { error: WireError };
 
 const FILES = { vm: 'machine.json', command: 'command.json', end: 'end.json' } as const;
 const MAX_FILE = 4 * 1024 * 1024;
@@ -73,7 +64,7 @@ export class LocalExchange {
   }
 
   putError(thrown: unknown): void {
-    this.#put(FILES.end, { error: localError(thrown) } satisfies LocalEnd);
+    this.#put(FILES.end, { error: errorToWire(thrown) } satisfies LocalEnd);
   }
 
   // ---------------------------------------------------------------- files
@@ -99,29 +90,6 @@ export class LocalExchange {
       });
     }
   }
-}
-
-/** Causes that are kept. */
-const MAX_CAUSES = 8;
-
-function localError(thrown: unknown, depth: number = 0): LocalError {
-  const { message, ...rest } = toError(thrown);
-  const { code, hint, errno, syscall, cause } = {
-    ...rest,
-    cause: toError(thrown).cause,
-  } as Partial<LocalError>;
-  const error: LocalError = { code, message, hint, errno, syscall };
-  if (cause !== undefined && depth < MAX_CAUSES) error.cause = localError(cause, depth + 1);
-  return error;
-}
-
-/** The error that it was, as far as its readers look at it. */
-export function thrownError({ code, message, hint, errno, syscall, cause }: LocalError): Error {
-  const made = cause === undefined ? undefined : thrownError(cause);
-  const error = code?.startsWith('YAVM_E_')
-    ? new YavmError(code as ErrorCode, message, { hint, cause: made })
-    : Object.assign(new Error(message, { cause: made }), { code });
-  return Object.assign(error, { errno, syscall });
 }
 
 function isMap(value: unknown): value is Record<string, unknown> {
