@@ -36,3 +36,6 @@ export interface FrameLink {
   /** Closes the descriptor; what is queued is lost. `onEnd` is not called. */
   close(): void;
 }
+
+/** Sees a frame that passes a guest's NIC (`in`: the guest gets it); must copy what it keeps. The worker's capture is one. */
+export type FrameTap = (bytes: Uint8Array, offset: number, length: number, direction: 'in' | 'out') => void;

@@ -1,5 +1,6 @@
 /** What the worker does with an activity's way to the internet; implemented by filter-link.ts. */
 
+import type { FrameTap } from '../nic/frame-link.ts';
 import type { OutboundSetup, OutboundStats, PingReply } from '../types.ts';
 import type { RelayParts } from '../vpn/relay-face.ts';
 
@@ -9,7 +10,8 @@ export interface OutboundFilter {
   replaceUpstream(fd: number): void;
   /** An echo request to an address, as if the guest had sent it. @throws {YavmError} YAVM_E_NET_PING */
   ping(address: string, milliseconds: number): Promise<PingReply>;
-  capture(file: string | null): void;
+  /** Shows every frame of the guest's NIC from now on, refused ones too; null: no more. */
+  tap(tap: FrameTap | null): void;
   close(): Promise<void>;
 }
 

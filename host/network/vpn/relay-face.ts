@@ -1,6 +1,7 @@
 /** What the worker does with an activity's VPN; implemented by relay.ts. */
 import type { Native } from '../../../native/face.ts';
 import type { Logger } from '../../lib/logger.ts';
+import type { FrameTap } from '../nic/frame-link.ts';
 import type { PingReply, SharedCounters, VpnSetup, VpnStats } from '../types.ts';
 
 export interface RelayParts {
@@ -13,8 +14,8 @@ export interface VpnRelay {
   stats(): VpnStats;
   /** An echo request to a peer, as if the guest had sent it. @throws {YavmError} YAVM_E_NET_PING: no answer in time, no such peer */
   ping(address: string, milliseconds: number): Promise<PingReply>;
-  /** Copies every frame of the NIC to a capture (pcapng) from now on; null ends it. @throws {YavmError} YAVM_E_NET_CAPTURE */
-  capture(file: string | null): void;
+  /** Shows every frame of the guest's NIC from now on, both directions; null: no more. */
+  tap(tap: FrameTap | null): void;
   /** Gives the names back, closes its connection and the cable. */
   close(): Promise<void>;
 }
