@@ -12,6 +12,8 @@ export interface RelayParts {
 
 export interface VpnRelay {
   stats(): VpnStats;
+  /** Whether the address is in one of the networks: a ping to it goes this way. */
+  knows(address: string): boolean;
   /** An echo request to a peer, as if the guest had sent it. @throws {YavmError} YAVM_E_NET_PING: no answer in time, no such peer */
   ping(address: string, milliseconds: number): Promise<PingReply>;
   /** Shows every frame of the guest's NIC from now on, both directions; null: no more. */
