@@ -41,13 +41,16 @@ const SOURCES: readonly (readonly [code: RegExp, prefix: string])[] = [
   ],
   [/^YAVM_E_(NET|VPN|INET)/, 'Net error: '],
 ];
+/** A start has nothing to do with files: what it needs of the bus is the node's identity, for a VPN. */
+const OF_A_START: typeof SOURCES = [[/^YAVM_E_GSB/, 'Gsb error: '], ...SOURCES];
 const BY_KIND: Partial<Record<CommandKind, string>> = { transfer: 'Local service error: Transfer error: ' };
 const OTHERS = 'Runtime error: ';
 
 /** What the runtime threw. */
 export function runtimeFailure(kind: CommandKind, error: unknown): Outcome {
   const code = findYavmError(error)?.code ?? '';
-  const prefix = SOURCES.find(([pattern]) => pattern.test(code))?.[1] ?? BY_KIND[kind] ?? OTHERS;
+  const sources = kind === 'start' ? OF_A_START : SOURCES;
+  const prefix = sources.find(([pattern]) => pattern.test(code))?.[1] ?? BY_KIND[kind] ?? OTHERS;
   // Hints are for the provider; the log has them.
   const text = describeError(error).replace(/\n {2}hint: [\s\S]*$/, '');
   return failure(prefix + text);

@@ -13,11 +13,11 @@ import type { Logger } from '../lib/logger.ts';
 import { assetsFolder } from '../lib/paths.ts';
 import type { Command } from '../runtime/command.ts';
 import type { AccelChoice, BootAssets, CommandSpec, Phase, VmSpec } from '../runtime/types.ts';
-import type { Vm, VmEnd } from '../runtime/vm.ts';
+import type { Vm } from '../runtime/vm.ts';
 import type { Staging } from '../transfer/staging.ts';
-import { readProcessUsage } from '../usage/process.ts';
 import { type Deployment, planEntrypoint, planRun, planVm } from './deployment.ts';
 import { LOCAL_TOKEN, type LocalExchange, type LocalStartLine } from './local.ts';
+import { Machines } from './machines.ts';
 import { fetchTaskImage, type TaskImage } from './task-image.ts';
 import type {
   ActivityRuntime,
@@ -81,11 +81,7 @@ export class VmRuntime implements ActivityRuntime {
   #life = new AbortController();
   /** The command of `ya-vm run`, for who takes its stdin and terminal; undefined: it did not start. */
   readonly #adoptable = deferred<Command | undefined>();
-  /** CPU seconds of machines that have ended; and of the others, as last seen. It is a sum that never falls. */
-  #ended = 0;
-  readonly #machines = new Map<Vm, number>();
-  /** Bytes. */
-  #memoryPeak = 0;
+  readonly #machines = new Machines();
 
   constructor(options: VmRuntimeOptions) {
     this.#options = options;
@@ -262,39 +258,16 @@ export class VmRuntime implements ActivityRuntime {
 
   /** From now on the machine is counted, its boot included. */
   #count(vm: Vm): void {
-    this.#machines.set(vm, 0);
-    void vm.ended.then((end) => this.#vmEnded(vm, end));
+    const { logger } = this.#options;
+    this.#machines.add(vm, ({ reason, error, orderly, cpuSeconds }) => {
+      const facts = { vm: vm.id, reason, orderly, cpuSeconds };
+      if (error) logger.error({ ...facts, err: error }, 'the VM failed');
+      else logger.info(facts, 'the VM ended');
+    });
   }
 
-  /** Of all machines so far, one that is just being stopped included. */
   usage(): RuntimeUsage & { memoryPeak: number } {
-    const usage = {
-      cpuSeconds: this.#ended,
-      memory: 0,
-      memoryPeak: 0,
-      storage: 0,
-      networkIn: 0,
-      networkOut: 0,
-    };
-    for (const [vm, before] of this.#machines) {
-      const reading = readProcessUsage(vm.pid);
-      const cpuSeconds = Math.max(before, reading?.cpuSeconds ?? 0);
-      this.#machines.set(vm, cpuSeconds);
-      usage.cpuSeconds += cpuSeconds;
-      usage.memory += reading?.memory ?? 0;
-      usage.memoryPeak += reading?.memoryPeak ?? 0;
-      usage.storage += vm.diskAllocated;
-    }
-    this.#memoryPeak = usage.memoryPeak = Math.max(this.#memoryPeak, usage.memoryPeak);
-    return usage;
-  }
-
-  #vmEnded(vm: Vm, { reason, error, orderly, cpuSeconds }: VmEnd): void {
-    this.#ended += Math.max(cpuSeconds, this.#machines.get(vm) ?? 0);
-    this.#machines.delete(vm);
-    const facts = { vm: vm.id, reason, orderly, cpuSeconds };
-    if (error) this.#options.logger.error({ ...facts, err: error }, 'the VM failed');
-    else this.#options.logger.info(facts, 'the VM ended');
+    return { ...this.#machines.usage(), networkIn: 0, networkOut: 0 };
   }
 
   // ---------------------------------------------------------------- parts
