@@ -45,6 +45,7 @@ export async function startActivityVm(spec: VmSpec, hooks: StartHooks): Promise<
         ...spec,
         supervisor: { pid: process.pid, startTime: startTimeOf(process.pid) ?? 0 },
       });
+      exchange.putNetwork(hooks.network);
       return { [LOCAL_FOLDER]: folder };
     },
     signal: hooks.signal,

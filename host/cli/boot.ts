@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import type { MountSpec } from '../../guest/protocol/messages.ts';
 import type { CommandHost } from '../attach/port.ts';
 import { serveAttach } from '../attach/server.ts';
+import type { LocalNetworkOptions } from '../exe-unit/local-network.ts';
 import type { Logger } from '../lib/logger.ts';
 import type { Phase, VmSpec } from '../runtime/types.ts';
 import { type Context, styleOf, writeAll } from './context.ts';
@@ -28,6 +29,8 @@ export interface StartedVm extends CommandHost {
 }
 
 export interface StartHooks {
+  /** Null: none. */
+  network: LocalNetworkOptions | null;
   signal: AbortSignal;
   onPhase(phase: Phase): void;
   log: Logger;
@@ -43,6 +46,7 @@ export const ATTACH_SOCKET = 'attach.sock';
 export interface WithVm<T> {
   context: Context;
   spec: VmSpec;
+  network: LocalNetworkOptions | null;
   phases: Phases;
   signal: AbortSignal;
   start: StartVm;
@@ -50,11 +54,13 @@ export interface WithVm<T> {
 }
 
 /** Starts a VM, lets it be used, and ends it, whatever happens in between. */
-export async function withVm<T>({ context, spec, phases, signal, start, use }: WithVm<T>): Promise<T> {
+export async function withVm<T>(parts: WithVm<T>): Promise<T> {
+  const { context, spec, network, phases, signal, start, use } = parts;
   phases.start();
   let vm: StartedVm;
   try {
     vm = await start(spec, {
+      network,
       signal,
       onPhase: (phase) => phases.add(phase),
       log: context.log,

@@ -160,6 +160,7 @@ async function bootAndRun(
   const exitCode = await withVm({
     context,
     spec,
+    network: options.network,
     phases,
     signal: interrupts.signal,
     start,

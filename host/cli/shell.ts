@@ -16,7 +16,7 @@ import { usageError } from './options.ts';
 import { type ImageDefaults, planCommand } from './plan.ts';
 import { runSession, type SessionEnd } from './session.ts';
 import { DETACH_KEYS, windowSize } from './terminal.ts';
-import { startVm } from './vm.ts';
+import { startActivity, startVm } from './vm.ts';
 import { addVmOptions, readVmOptions, titleOf, type VmOptions } from './vm-options.ts';
 import { type ListedVm, listVms, selectVm } from './vms.ts';
 
@@ -40,17 +40,22 @@ export function define(command: Command, act: Act): void {
   act(command, (context, options, [id]) => shell(context, options, id as string | undefined));
 }
 
-/** `start` is replaced by tests. */
+/** `replaced` is what tests start instead of a VM. */
 export async function shell(
   context: Context,
   given: Record<string, unknown>,
   id: string | undefined,
-  start: StartVm = startVm,
+  replaced?: StartVm,
 ): Promise<number> {
   const options = await readVmOptions(given, context.env);
+  // Networks are an activity's.
+  const start = replaced ?? (options.network === null ? startVm : startActivity);
   const line = given.command as string | undefined;
   if (id !== undefined && given.image !== undefined) {
     throw usageError('--image is for a new VM, an id for a running one', 'Leave out one of them.');
+  }
+  if (id !== undefined && options.network !== null) {
+    throw usageError('a VM gets its networks at its start', 'Leave out their options, or the id.');
   }
   const interrupts = new Interrupts();
   try {
@@ -90,6 +95,7 @@ async function inNewVm(
   return await withVm({
     context,
     spec: vmSpecOf(options, images, titleOf(options, ['shell']), command.cwd),
+    network: options.network,
     phases,
     signal: interrupts.signal,
     start,

@@ -2,10 +2,12 @@
 import { readFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { type Command, Option } from 'commander';
+import type { LocalNetworkOptions } from '../exe-unit/local-network.ts';
 import { YavmError } from '../lib/errors.ts';
 import { assetsFolder } from '../lib/paths.ts';
 import { parseSize } from '../lib/size.ts';
 import type { AccelChoice, BootAssets, ShareSpec, VmSpec } from '../runtime/types.ts';
+import { addNetworkOptions, readNetworkOptions } from './network-options.ts';
 import {
   collect,
   forOption,
@@ -95,6 +97,7 @@ export function addVmOptions(command: Command): void {
     .option('--initramfs <file>', 'boot this initramfs; manifest.json is taken from its folder')
     .option('--name <title>', "what 'ya-vm ps' shows (default: image and command)")
     .option('--no-progress', 'do not show the phases of the start on a terminal');
+  addNetworkOptions(command);
 }
 
 function memoryOption(): Option {
@@ -117,6 +120,8 @@ export interface VmOptions {
   root: VmSpec['root'];
   rootDisk?: string;
   volumes: Volumes;
+  /** Null: none. */
+  network: LocalNetworkOptions | null;
   hostname: string;
   accel: AccelChoice;
   name?: string;
@@ -162,6 +167,7 @@ export async function readVmOptions(
     root: readRoot(given.storage, given.ramRoot, given.rootDisk),
     rootDisk: given.rootDisk,
     volumes: readVolumes(given.volume ?? [], given.tmpfs ?? [], given.memory),
+    network: readNetworkOptions(options, environment),
     hostname: given.hostname,
     accel: given.accel,
     name: given.name,

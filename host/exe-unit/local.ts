@@ -9,6 +9,7 @@ import type { Flex } from '../gsb/types.ts';
 import { YavmError } from '../lib/errors.ts';
 import { errorToWire, type WireError } from '../lib/wire-error.ts';
 import type { CommandResult, CommandSpec, Phase, VmSpec } from '../runtime/types.ts';
+import { decodeLocalNetwork, type LocalNetworkOptions } from './local-network.ts';
 
 /** Environment variable with the folder's path. */
 export const LOCAL_FOLDER = 'YA_VM_LOCAL';
@@ -21,7 +22,12 @@ export type LocalStartLine = { phase: Phase } | { vm: { id: string; folder: stri
 /** How the command ended, or why it did not start. */
 export type LocalEnd = { result: CommandResult } | { error: WireError };
 
-const FILES = { vm: 'machine.json', command: 'command.json', end: 'end.json' } as const;
+const FILES = {
+  vm: 'machine.json',
+  network: 'network.json',
+  command: 'command.json',
+  end: 'end.json',
+} as const;
 const MAX_FILE = 4 * 1024 * 1024;
 
 export class LocalExchange {
@@ -38,6 +44,11 @@ export class LocalExchange {
     this.#put(FILES.vm, spec);
   }
 
+  /** Null: none. To be called for every VM, as {@link putVm}. */
+  putNetwork(network: LocalNetworkOptions | null): void {
+    this.#put(FILES.network, { network });
+  }
+
   putCommand(spec: CommandSpec): void {
     this.#put(FILES.command, spec);
   }
@@ -52,6 +63,12 @@ export class LocalExchange {
   /** @throws {YavmError} YAVM_E_LOCAL */
   vm(): VmSpec {
     return this.#get<VmSpec>(FILES.vm, (value) => Array.isArray(value.layers) && isMap(value.assets));
+  }
+
+  /** Null: the VM has none. @throws {YavmError} YAVM_E_LOCAL */
+  network(): LocalNetworkOptions | null {
+    const { network } = this.#get<{ network: unknown }>(FILES.network, (value) => 'network' in value);
+    return network === null ? null : decodeLocalNetwork(network);
   }
 
   /** @throws {YavmError} YAVM_E_LOCAL */
