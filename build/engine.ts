@@ -24,7 +24,7 @@ const NODE_API_FLAGS = [
 ];
 
 /** Sources of the addon that belong to its other host, Node. */
-const NODE_ONLY = new Set(['loop_uv.cc']);
+const NODE_ONLY = new Set(['loop_uv.cc', 'sockets.cc', 'datagrams.cc']);
 
 function sourcesIn(folder: string, ending: string): string[] {
   return readdirSync(folder)

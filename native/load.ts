@@ -5,27 +5,27 @@
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
-import type { Native } from './face.ts';
+import type { HostNative } from './host-face.ts';
 
 /** Beside the launcher's bundle (build/launcher.ts), else where build/addon.ts puts it. */
 const PLACES = ['./yavm.node', '../build/out/yavm.node'];
 
 /** The addon; loaded at the first call, per thread. @throws Error when it has not been built. */
-export function loadNative(): Native {
+export function loadNative(): HostNative {
   const files = PLACES.map((place) => fileURLToPath(new URL(place, import.meta.url)));
   return loadNativeAt(files.find((file) => existsSync(file)) ?? (files.at(-1) as string));
 }
 
 /** The addon in `file`, an absolute path; a second call returns what is registered. @throws Error when it cannot be loaded. */
-export function loadNativeAt(file: string): Native {
-  const registry = globalThis as { yavmNative?: Native };
+export function loadNativeAt(file: string): HostNative {
+  const registry = globalThis as { yavmNative?: HostNative };
   registry.yavmNative ??= requireAddon(file);
   return registry.yavmNative;
 }
 
-function requireAddon(file: string): Native {
+function requireAddon(file: string): HostNative {
   try {
-    return createRequire(import.meta.url)(file) as Native;
+    return createRequire(import.meta.url)(file) as HostNative;
   } catch (cause) {
     throw new Error(`the native addon ${file} cannot be loaded; build it with "make build"`, { cause });
   }

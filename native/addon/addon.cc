@@ -1,4 +1,4 @@
-// The addon's entry: its functions by name, as native/face.ts declares them.
+// The addon's entry: its functions by name, as native/face.ts and, under Node, native/host-face.ts declare them.
 #include <napi.h>
 #include <signal.h>
 
@@ -123,6 +123,16 @@ constexpr Export kExports[] = {
     {"monotonic", Call<Monotonic>},
     {"addEntropy", Call<AddEntropy>},
     {"uname", Call<Uname>},
+#ifdef YAVM_UNDER_NODE
+    {"cable", Call<Cable>},
+    {"udpConnect", Call<UdpConnect>},
+    {"tcpConnect", Call<TcpConnect>},
+    {"tcpListen", Call<TcpListen>},
+    {"receiveDatagrams", Call<ReceiveDatagrams>},
+    {"sendDatagrams", Call<SendDatagrams>},
+    {"receiveBytes", Call<ReceiveBytes>},
+    {"sendBytes", Call<SendBytes>},
+#endif
 };
 
 }  // namespace

@@ -1,4 +1,4 @@
-// The functions behind native/face.ts, by the file that they are in; addon.cc gives them their names.
+// The functions behind native/face.ts and native/host-face.ts, by the file that they are in; addon.cc gives them their names.
 #pragma once
 
 #include <napi.h>
@@ -158,5 +158,17 @@ Napi::Value SetClock(const Napi::CallbackInfo& info);
 Napi::Value Monotonic(const Napi::CallbackInfo& info);
 Napi::Value AddEntropy(const Napi::CallbackInfo& info);
 Napi::Value Uname(const Napi::CallbackInfo& info);
+
+// sockets.cc (Node's alone)
+Napi::Value Cable(const Napi::CallbackInfo& info);
+Napi::Value UdpConnect(const Napi::CallbackInfo& info);
+Napi::Value TcpConnect(const Napi::CallbackInfo& info);
+Napi::Value TcpListen(const Napi::CallbackInfo& info);
+
+// datagrams.cc (Node's alone)
+Napi::Value ReceiveDatagrams(const Napi::CallbackInfo& info);
+Napi::Value SendDatagrams(const Napi::CallbackInfo& info);
+Napi::Value ReceiveBytes(const Napi::CallbackInfo& info);
+Napi::Value SendBytes(const Napi::CallbackInfo& info);
 
 }  // namespace yavm
