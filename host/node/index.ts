@@ -31,6 +31,7 @@ export type {
   StateName,
   StatePair,
 } from './messages.ts';
+export { LocalNetwork } from './network.ts';
 export { LOCAL_IDENTITY, LocalNode, type LocalNodeOptions } from './node.ts';
 export { newBatchId, Requestor, type RequestorOptions, type ResultsOptions } from './requestor.ts';
 export { GsbRouter, type RouterEvent, type RouterOptions } from './router.ts';

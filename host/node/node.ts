@@ -6,6 +6,7 @@ import type { Logger } from '../lib/logger.ts';
 import { ActivityService } from './activity-service.ts';
 import { type Clock, systemClock } from './clock.ts';
 import { type Identity, serveIdentity } from './identity-service.ts';
+import type { LocalNetwork } from './network.ts';
 import { Requestor } from './requestor.ts';
 import { GsbRouter, type RouterEvent } from './router.ts';
 
@@ -18,6 +19,8 @@ export interface LocalNodeOptions {
   clock?: Clock;
   /** Default {@link LOCAL_IDENTITY}. */
   identity?: Identity;
+  /** Nodes that it can call, and that can call it; each has an identity of its own. Default: none. */
+  network?: LocalNetwork;
   /** Take reports of activities that nobody announced. */
   acceptUnknown?: boolean;
   report?: (event: RouterEvent) => void;
@@ -41,10 +44,10 @@ export class LocalNode {
     this.gsb = connectGsb({ address, logger });
   }
 
-  /** Listens, and has its services registered. @throws {YavmError} YAVM_E_NODE_LISTEN */
+  /** Listens, and has its services registered. @throws {YavmError} YAVM_E_NODE_LISTEN, YAVM_E_NODE_TAKEN */
   static async start(options: LocalNodeOptions): Promise<LocalNode> {
-    const { logger, clock, report, identity = LOCAL_IDENTITY } = options;
-    const router = new GsbRouter({ logger, clock, report, nodeId: identity.nodeId });
+    const { logger, clock, report, network, identity = LOCAL_IDENTITY } = options;
+    const router = new GsbRouter({ logger, clock, report, network, nodeId: identity.nodeId });
     let node: LocalNode | undefined;
     try {
       node = new LocalNode(router, await router.listen(options.address), options);

@@ -10,6 +10,9 @@ const MAX_MESSAGES = 16;
 /** Bytes in it from which on others wait: 16 messages may be of any size. */
 const MAX_BYTES = 8 * 1024 * 1024;
 
+/** Bytes in it from which on frames are dropped: less than a messages' mark, so that they do not hold messages back. */
+const MAX_FRAMES = 1024 * 1024;
+
 /** What became of a message: in the buffer; given up after the time; the peer is gone. */
 export type Sent = 'taken' | 'stalled' | 'lost';
 
@@ -40,6 +43,17 @@ export class Outbox {
   offer(message: Uint8Array): boolean {
     if (this.#closed || this.#waiting.size > 0 || !this.#hasRoom()) return false;
     this.#write(message);
+    return true;
+  }
+
+  /** Buffers a message that may get lost, however many there are; false: it was dropped. */
+  push(message: Uint8Array): boolean {
+    if (this.#closed || this.#waiting.size > 0 || this.#bytes > MAX_FRAMES) return false;
+    this.#bytes += message.byteLength;
+    this.#socket.write(message, () => {
+      this.#bytes -= message.byteLength;
+      this.#wake();
+    });
     return true;
   }
 

@@ -15,11 +15,15 @@ export interface PeerOptions {
   socket: Socket;
   clock: Clock;
   stalledAfter: number;
+  /** Has the router end the connection. */
+  drop: (reason: string) => void;
 }
 
 export class Peer {
   readonly number: number;
   readonly socket: Socket;
+  /** Ends the connection, for whoever has a reason. */
+  readonly drop: (reason: string) => void;
   /** Addresses that calls for it have. */
   readonly names = new Set<string>();
   readonly topics = new Set<string>();
@@ -38,9 +42,10 @@ export class Peer {
   waits = false;
   readonly #outbox: Outbox;
 
-  constructor({ number, socket, clock, stalledAfter }: PeerOptions) {
+  constructor({ number, socket, clock, stalledAfter, drop }: PeerOptions) {
     this.number = number;
     this.socket = socket;
+    this.drop = drop;
     this.heard = clock.now();
     this.#outbox = new Outbox(socket, clock, stalledAfter);
   }
@@ -53,6 +58,11 @@ export class Peer {
   /** Sends what may get lost. */
   offer(packet: Packet): boolean {
     return this.#outbox.offer(encodePacket(packet));
+  }
+
+  /** Sends a frame, one of many; see {@link Outbox.push}. */
+  push(packet: Packet): boolean {
+    return this.#outbox.push(encodePacket(packet));
   }
 
   /** Calls of a peer that is gone need no answer any more. */

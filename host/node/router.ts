@@ -3,7 +3,8 @@
  * name that fits, and answers back to the caller. Behaviour: exe-unit.md section 1, where the real one was observed.
  *
  * Unlike the real one it releases the names of every peer that is gone, whether that said Hello or not; an answer that
- * its caller does not take in time costs that caller the connection; and names, open calls and peers are bounded.
+ * its caller does not take in time costs that caller the connection; names, open calls and peers are bounded; and what may
+ * get lost (`/udp`, no answer wanted) holds nobody back: it is dropped where it is not taken.
  */
 import { randomBytes } from 'node:crypto';
 import { createServer, type Server, type Socket } from 'node:net';
@@ -13,7 +14,8 @@ import { describeError } from '../lib/errors.ts';
 import { type Logger, silentLogger } from '../lib/logger.ts';
 import { type Clock, systemClock } from './clock.ts';
 import { listenOn } from './listen.ts';
-import { publicAddress } from './net-address.ts';
+import { netAddress } from './net-address.ts';
+import { LocalNetwork, type Member } from './network.ts';
 import type { Sent } from './outbox.ts';
 import { MAX_NAMES, MAX_PENDING, Peer } from './peer.ts';
 import { MAX_NAME, Routes, Topics } from './routes.ts';
@@ -29,8 +31,10 @@ export interface RouterOptions {
   logger?: Logger;
   clock?: Clock;
   report?: (event: RouterEvent) => void;
-  /** Of this node: calls over the network to it stay here. Default: there is no network. */
+  /** Of this node: calls over the network to it stay here. Default: it has none. */
   nodeId?: string;
+  /** Nodes that it can call, and that can call it. Default: itself alone. */
+  network?: LocalNetwork;
   /** Milliseconds between two looks at each peer; one that was silent for half of it gets a Ping. A daemon's: 10 s. */
   pingInterval?: number;
   /** Milliseconds of silence after which a peer is closed. A daemon's: 20 s. */
@@ -50,10 +54,17 @@ const CODE = { ok: 0, badRequest: 400, notFound: 404, conflict: 409, serviceFail
 
 type PacketOf<Kind extends Packet['kind']> = Extract<Packet, { kind: Kind }>;
 
+/** A call, who gets it, and whether it may get lost on the way. */
+interface Arrival {
+  to: Peer | undefined;
+  packet: PacketOf<'callRequest'>;
+  lossy: boolean;
+}
+
 /** Thrown where a peer breaks the protocol; the text is for the log. */
 class Violation extends Error {}
 
-export class GsbRouter {
+export class GsbRouter implements Member {
   readonly #options: Required<RouterOptions>;
   readonly #instanceId = new Uint8Array(randomBytes(16));
   readonly #servers = new Set<Server>();
@@ -63,10 +74,13 @@ export class GsbRouter {
   readonly #stopWatching: () => void;
   #count = 0;
 
+  /** @throws {YavmError} YAVM_E_NODE_TAKEN when the network has a node with this id */
   constructor(options: RouterOptions = {}) {
     const { logger = silentLogger, clock = systemClock, report = () => {} } = options;
     const { pingInterval = 10_000, pingTimeout = 20_000, stalledAfter = 60_000, nodeId = '' } = options;
-    this.#options = { logger, clock, report, pingInterval, pingTimeout, stalledAfter, nodeId };
+    const { network = new LocalNetwork() } = options;
+    this.#options = { logger, clock, report, pingInterval, pingTimeout, stalledAfter, nodeId, network };
+    network.join(this);
     this.#stopWatching = clock.every(pingInterval, () => this.#watch());
   }
 
@@ -82,9 +96,23 @@ export class GsbRouter {
     return actual;
   }
 
-  /** Closes every connection and removes the sockets. */
+  get nodeId(): string {
+    return this.#options.nodeId;
+  }
+
+  owner(address: string): Peer | undefined {
+    return this.#routes.find(address);
+  }
+
+  forget(peer: Peer): void {
+    for (const other of this.#peers) other.forget(peer);
+  }
+
+  /** Leaves the network, closes every connection and removes the sockets. */
   async close(): Promise<void> {
     this.#stopWatching();
+    this.#options.network.leave(this);
+    for (const peer of this.#peers) this.#tellForeign(peer);
     const closed = [...this.#servers].map(
       (server) => new Promise<void>((resolve) => server.close(() => resolve())),
     );
@@ -103,7 +131,11 @@ export class GsbRouter {
       socket.destroy();
       return;
     }
-    const peer = new Peer({ number: ++this.#count, socket, clock, stalledAfter });
+    const number = ++this.#count;
+    const peer: Peer = new Peer({
+      ...{ number, socket, clock, stalledAfter },
+      drop: (reason) => this.#drop(peer, reason),
+    });
     this.#peers.add(peer);
     socket.once('close', () => this.#drop(peer, 'the connection was lost'));
     report({ kind: 'connected', peer: peer.number });
@@ -144,9 +176,18 @@ export class GsbRouter {
     for (const topic of peer.topics) this.#topics.unsubscribe(topic, peer);
     // Whoever waits for its answers gets none, as with the real router.
     peer.close(reason);
-    for (const other of this.#peers) other.forget(peer);
+    this.#options.network.forget(peer);
+    this.forget(peer);
     this.#options.logger.debug({ peer: peer.number, reason }, 'node: a connection ended');
     this.#options.report({ kind: 'disconnected', peer: peer.number, reason, released });
+  }
+
+  /** Those of other nodes who wait for a peer's answers learn that its node has left: their own one is still there. */
+  #tellForeign(peer: Peer): void {
+    for (const [requestId, caller] of peer.pending) {
+      if (!this.#peers.has(caller))
+        void this.#refuse(caller, requestId, CODE.serviceFailure, 'lost connection');
+    }
   }
 
   /** Pings the silent, closes the dead (1.8). */
@@ -247,9 +288,12 @@ export class GsbRouter {
   }
 
   #call(from: Peer, request: PacketOf<'callRequest'>): Promise<void> | undefined {
-    const packet = this.#arriving(request);
+    const { to, packet, lossy } = this.#arriving(request);
     const { requestId, noReply } = packet;
-    const to = this.#routes.find(packet.address);
+    if (noReply && lossy) {
+      to?.push(packet);
+      return undefined;
+    }
     if (noReply) return to && ignore(to.send(packet));
     if (!to) return this.#refuse(from, requestId, CODE.badRequest, 'endpoint address not found');
     const fits = requestId.length <= MAX_NAME && to.pending.size < MAX_PENDING;
@@ -263,12 +307,16 @@ export class GsbRouter {
     });
   }
 
-  /** A call as its owner gets it: over the network it comes under another address, from this node. */
-  #arriving(request: PacketOf<'callRequest'>): PacketOf<'callRequest'> {
-    const { nodeId } = this.#options;
-    const address = publicAddress(request.address, nodeId);
-    if (address === undefined) return request;
-    return { ...request, address, caller: request.caller === 'local' ? nodeId : request.caller };
+  /** A call as its owner gets it: over the network it comes under another address, from the node that sends it. */
+  #arriving(packet: PacketOf<'callRequest'>): Arrival {
+    const { nodeId, network } = this.#options;
+    const net = netAddress(packet.address);
+    const member = net && network.find(net.nodeId);
+    if (!member) return { to: this.#routes.find(packet.address), packet, lossy: net?.lossy ?? false };
+    const { address, lossy } = net;
+    // Another node knows this one, not its programs.
+    const caller = member !== this || packet.caller === 'local' ? nodeId : packet.caller;
+    return { to: member.owner(address), packet: { ...packet, address, caller }, lossy };
   }
 
   #reply(from: Peer, packet: PacketOf<'callReply'>): Promise<void> | undefined {
@@ -287,7 +335,7 @@ export class GsbRouter {
   /** What must not get lost: a peer that does not take it in time is closed, which it cannot overlook. */
   #answer(to: Peer, packet: Packet): Promise<void> | undefined {
     return whenNotTaken(to.send(packet), (why) => {
-      if (why === 'stalled') this.#drop(to, 'it did not read its answers');
+      if (why === 'stalled') to.drop('it did not read its answers');
       return undefined;
     });
   }
