@@ -17,7 +17,16 @@ import { type Caller, OutgoingCalls } from './outgoing.ts';
 import type { CallReply, CallRequest, Packet } from './packet.ts';
 import { Registrations, takenError } from './registrations.ts';
 import { ReplyQueue } from './reply-queue.ts';
-import type { Binding, CallOptions, Flex, FrameBus, FramePusher, GsbAddress, LinkState } from './types.ts';
+import type {
+  Binding,
+  BindOptions,
+  CallOptions,
+  Flex,
+  FrameBus,
+  FramePusher,
+  GsbAddress,
+  LinkState,
+} from './types.ts';
 
 export interface GsbOptions {
   address: GsbAddress;
@@ -88,9 +97,9 @@ export class GsbConnection implements FrameBus {
     return this.#dropped;
   }
 
-  async bind(address: string, binding: Binding): Promise<void> {
+  async bind(address: string, binding: Binding, options?: BindOptions): Promise<void> {
     if (this.#state === 'closed') throw this.#error;
-    await this.#registrations.add(address, binding);
+    await this.#registrations.add(address, binding, options);
   }
 
   async unbind(address: string): Promise<void> {

@@ -7,7 +7,7 @@ import { type Deferred, deferred } from '../lib/deferred.ts';
 import { YavmError } from '../lib/errors.ts';
 import { closedError, type Link } from './link.ts';
 import type { Packet } from './packet.ts';
-import type { Binding } from './types.ts';
+import type { Binding, BindOptions } from './types.ts';
 
 /** Milliseconds after which a name that was taken is tried again. */
 const RETRY_AFTER = 1000;
@@ -21,6 +21,8 @@ const LAST_REPLY_WAIT = 300;
 interface Name {
   address: string;
   binding: Binding;
+  /** Somebody else may have it; the connection is complete without it. */
+  shared: BindOptions | undefined;
   attempts: number;
   registered: boolean;
   /** It was registered once, on this connection or an earlier one. */
@@ -47,23 +49,26 @@ export class Registrations {
 
   /** Every name is registered on the connection. */
   get complete(): boolean {
-    return this.#link !== undefined && [...this.#names.values()].every(({ registered }) => registered);
+    const done = ({ registered, shared }: Name) => registered || shared !== undefined;
+    return this.#link !== undefined && [...this.#names.values()].every(done);
   }
 
   /** A name that another connection has, when there is one. */
   get taken(): string | undefined {
-    return [...this.#names.values()].find(({ registered, attempts }) => !registered && attempts > 1)?.address;
+    const refused = ({ registered, shared, attempts }: Name) => !registered && !shared && attempts > 1;
+    return [...this.#names.values()].find(refused)?.address;
   }
 
   find(address: string): Binding | undefined {
     return this.#names.get(address)?.binding;
   }
 
-  add(address: string, binding: Binding): Promise<void> {
+  add(address: string, binding: Binding, shared?: BindOptions): Promise<void> {
     if (this.#names.has(address)) return Promise.reject(takenError(address));
     const name: Name = {
       address,
       binding,
+      shared,
       attempts: 0,
       registered: false,
       ours: false,
@@ -134,15 +139,16 @@ export class Registrations {
       name.registered = true;
       name.ours = true;
       name.done.resolve();
-    } else if (code === 400 || (!name.ours && name.attempts >= FIRST_ATTEMPTS)) {
+    } else if (code === 400 || (!name.shared && !name.ours && name.attempts >= FIRST_ATTEMPTS)) {
       this.#names.delete(name.address);
       name.done.reject(code === 409 ? takenError(name.address) : refusedError(name.address));
     } else {
       const timer = setTimeout(() => {
         this.#retries.delete(timer);
         if (this.#names.get(name.address) === name) this.#register(name);
-      }, RETRY_AFTER);
+      }, name.shared?.retry ?? RETRY_AFTER);
       this.#retries.add(timer);
+      name.shared?.onTaken?.();
       return;
     }
     this.#onChange();

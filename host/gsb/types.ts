@@ -151,6 +151,14 @@ export class AnswerError extends Error {
   }
 }
 
+/** For a name that somebody else may have for a while, as siblings do when one ends and the next takes over. */
+export interface BindOptions {
+  /** Milliseconds after which a name that is taken is tried again, for ever: nothing else waits for such a name. */
+  retry: number;
+  /** Called each time that it is. */
+  onTaken?(): void;
+}
+
 /** `up`: connected, every binding registered. `down`: lost, trying again. `closed`: for good. */
 export type LinkState = 'up' | 'down' | 'closed';
 
@@ -158,7 +166,7 @@ export type LinkState = 'up' | 'down' | 'closed';
 export interface Gsb {
   readonly state: LinkState;
   /** Registers an address; kept over reconnects. Resolves when the bus took it. @throws {YavmError} YAVM_E_GSB_TAKEN (409), YAVM_E_GSB_CLOSED */
-  bind(address: string, binding: Binding): Promise<void>;
+  bind(address: string, binding: Binding, options?: BindOptions): Promise<void>;
   unbind(address: string): Promise<void>;
   /**
    * A typed call; resolves with what the peer's `Ok` holds.
