@@ -11,8 +11,14 @@ import { Descriptors } from './descriptors.ts';
 import type { Connect } from './frame-port.ts';
 import { kernelWords } from './kernel-words.ts';
 import { qemuUser } from './privileges.ts';
-import { type DiskArguments, qemuArguments, type ShareArguments } from './qemu-arguments.ts';
+import {
+  type DiskArguments,
+  type NicArguments,
+  qemuArguments,
+  type ShareArguments,
+} from './qemu-arguments.ts';
 import type { BootAssets } from './types.ts';
+import type { UserNetwork } from './user-network.ts';
 
 export interface LaunchSpec {
   name: string;
@@ -27,7 +33,9 @@ export interface LaunchSpec {
   kernelWords?: readonly string[];
   /** `fd`: a descriptor of ours, taken over. */
   disks: readonly DiskArguments[];
-  nics: readonly { mac: string }[];
+  /** Each backend's `fd` is taken over too. */
+  nics: readonly NicArguments[];
+  userNetwork?: UserNetwork | null;
   /** Each `fd` is taken over too. */
   shareDevices?: readonly ShareArguments[];
 }
@@ -63,6 +71,8 @@ export function launchQemu(spec: LaunchSpec, native: Native): Qemu {
     near.push(end);
     return { child, end };
   };
+  const give = <T extends { fd: number }>(taken: T | null): T | null =>
+    taken && { ...taken, fd: descriptors.give(taken.fd) };
   const pipe = () => {
     const [read, write] = native.pipe('read', 0);
     near.push(read);
@@ -71,6 +81,8 @@ export function launchQemu(spec: LaunchSpec, native: Native): Qemu {
   try {
     const disks = spec.disks.map((disk) => ({ ...disk, fd: descriptors.give(disk.fd) }));
     const shares = (spec.shareDevices ?? []).map((share) => ({ ...share, fd: descriptors.give(share.fd) }));
+    const nics = spec.nics.map(({ mac, backend }) => ({ mac, backend: give(backend) }));
+    const userNetwork = give(spec.userNetwork ?? null);
     const program = findProgram('qemu-system-x86_64');
     const user = qemuUser();
     const kernel = descriptors.give(openAsset(spec.assets.kernel, user !== null));
@@ -87,7 +99,8 @@ export function launchQemu(spec: LaunchSpec, native: Native): Qemu {
       initramfs,
       kernelWords: kernelWords(spec.accel, spec.tscKhz, spec.kernelWords),
       disks,
-      nics: [...spec.nics],
+      nics,
+      userNetwork,
       shares,
       control: control.child,
       data: data.child,

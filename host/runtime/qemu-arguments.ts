@@ -3,8 +3,10 @@
  * as a user who may open none of our files, nothing of a VM lies in a folder, and nothing has to be connected to.
  */
 import { PORTS } from '../../guest/protocol/messages.ts';
+import type { NicBackend } from '../network/types.ts';
 import { PCI_SLOTS, pciAddress } from './pci-slots.ts';
 import type { ShareKind } from './types.ts';
+import { type UserNetwork, userNetworkArguments } from './user-network.ts';
 
 export interface DiskArguments {
   /** virtio-blk serial, by which the guest finds it; at most 20 characters. */
@@ -28,6 +30,12 @@ export interface ShareArguments {
   readOnly?: boolean;
 }
 
+export interface NicArguments {
+  mac: string;
+  /** What it is plugged into; null: a hub of its own, with nobody else on it. */
+  backend: NicBackend | null;
+}
+
 /** All numbers of descriptors are those in QEMU. */
 export interface QemuSpec {
   /** Shown by ps(1). */
@@ -43,8 +51,9 @@ export interface QemuSpec {
   kernelWords: string;
   /** At most as many as PCI_SLOTS.disks. */
   disks: DiskArguments[];
-  /** At most as many as PCI_SLOTS.nics. Each on a hub of its own, with nobody else on it. */
-  nics: { mac: string }[];
+  /** At most as many as PCI_SLOTS.nics. */
+  nics: NicArguments[];
+  userNetwork?: UserNetwork | null;
   /** At most as many as PCI_SLOTS.shares. */
   shares: ShareArguments[];
   /** Connected sockets. */
@@ -79,6 +88,7 @@ export function qemuArguments(spec: QemuSpec): string[] {
     ...['-device', `virtio-rng-pci,rng=rng0,disable-legacy=on,${pciAddress(PCI_SLOTS.rng)}`],
     ...spec.disks.flatMap(disk),
     ...spec.nics.flatMap(nic),
+    ...(spec.userNetwork ? userNetworkArguments(spec.userNetwork, PCI_SLOTS.nics.length) : []),
     ...spec.shares.flatMap(share),
     // Tells of a panic at once; the guest's driver finds it through ACPI.
     ...['-device', 'pvpanic'],
@@ -150,13 +160,30 @@ function disk({ serial, fd, readOnly, durable, reserved }: DiskArguments, index:
 }
 
 /** `romfile=`: nobody boots from this network. */
-function nic({ mac }: { mac: string }, index: number): string[] {
+function nic({ mac, backend }: NicArguments, index: number): string[] {
   const id = `net${index}`;
   return [
-    ...['-netdev', `hubport,id=${id},hubid=${index}`],
+    ...['-netdev', netdev(id, backend, index)],
     '-device',
     `virtio-net-pci,netdev=${id},mac=${mac},romfile=,disable-legacy=on,${pciAddress(slotOf(PCI_SLOTS.nics, index))}`,
   ];
+}
+
+/**
+ * None of these takes a header with offloads, so virtio-net has none to offer: the guest fills in checksums and cuts to the
+ * MTU itself.
+ */
+function netdev(id: string, backend: NicBackend | null, hub: number): string {
+  switch (backend?.kind) {
+    case undefined:
+      return `hubport,id=${id},hubid=${hub}`;
+    case 'datagram':
+      return `dgram,id=${id},local.type=fd,local.str=${backend?.fd}`;
+    case 'stream':
+      return `stream,id=${id},addr.type=fd,addr.str=${backend?.fd}`;
+    case 'stream-listener':
+      return `stream,id=${id},server=on,addr.type=fd,addr.str=${backend?.fd}`;
+  }
 }
 
 /**

@@ -6,6 +6,7 @@ import { type Logger, silentLogger } from '../lib/logger.ts';
 import { cacheFolder, runBase } from '../lib/paths.ts';
 import { startTimeOf } from '../lib/process.ts';
 import { findProgram } from '../lib/programs.ts';
+import type { NicBackend } from '../network/types.ts';
 import { chooseAccelerator } from './accelerator.ts';
 import { DiskGauge } from './disk-gauge.ts';
 import { readTscKhz } from './host-clock.ts';
@@ -16,6 +17,7 @@ import { createRunFolder } from './run-folder.ts';
 import { type ShareServers, startShareServers } from './share-servers.ts';
 import { bootKey, StartCache } from './start-cache.ts';
 import type { Phase, PhaseName, VmRecord, VmSpec } from './types.ts';
+import type { UserNetwork } from './user-network.ts';
 import { Vm } from './vm.ts';
 import { openDisks } from './vm-disks.ts';
 import { bootDeadline, checkSpec, planNics } from './vm-plan.ts';
@@ -33,6 +35,13 @@ export interface StartOptions {
   bootDeadline?: number;
   /** QEMU's -cpu; default what works with the accelerator. */
   cpuModel?: string;
+  /**
+   * What the NICs are plugged into, in the order of `spec.network.links`; default nothing. The descriptors are taken over,
+   * whatever becomes of the start.
+   */
+  nics?: readonly (NicBackend | null)[];
+  /** QEMU's user network at a socket, beside the NICs. The descriptor is taken over too. */
+  userNetwork?: UserNetwork;
 }
 
 /**
@@ -42,12 +51,25 @@ export interface StartOptions {
  * YAVM_E_AGENT_ABORT; of the configuration: YAVM_E_GUEST_…; the signal's reason.
  */
 export async function startVm(spec: VmSpec, options: StartOptions = {}): Promise<Vm> {
+  const native = options.native ?? loadNative();
+  const { nics = [], userNetwork } = options;
+  const cables = [...nics, userNetwork].flatMap((end) => end?.fd ?? []);
+  try {
+    return await startWith(native, cables, spec, options);
+  } catch (error) {
+    for (const fd of cables) native.close(fd);
+    throw error;
+  }
+}
+
+/** `cables`: descriptors of the NICs, emptied when the launcher has taken them over. */
+async function startWith(native: Native, cables: number[], spec: VmSpec, options: StartOptions): Promise<Vm> {
   const { signal, env = process.env, logger = silentLogger } = options;
   const phase = stopwatch(options.onPhase);
   checkSpec(spec);
+  const nics = planNics(spec, options.nics);
   signal?.throwIfAborted();
   const program = findProgram('qemu-system-x86_64', env);
-  const native = options.native ?? loadNative();
   const cache = new StartCache(cacheFolder(env));
   const base = runBase(env);
   cleanUp(base, native, logger);
@@ -74,6 +96,7 @@ export async function startVm(spec: VmSpec, options: StartOptions = {}): Promise
     shares = startShareServers(spec.shares ?? [], { native, folder: folder.path, env, manifest });
     // From here on the descriptors are the launcher's.
     const opened = disks.splice(0);
+    cables.length = 0;
     const qemu = launchQemu(
       {
         ...spec,
@@ -82,7 +105,8 @@ export async function startVm(spec: VmSpec, options: StartOptions = {}): Promise
         cpuModel,
         tscKhz: accel === 'tcg' ? readTscKhz() : undefined,
         disks: opened,
-        nics: planNics(spec),
+        nics,
+        userNetwork: options.userNetwork,
         shareDevices: shares.devices,
       },
       native,

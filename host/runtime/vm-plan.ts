@@ -2,8 +2,10 @@
 import type { ConfigureRequest, LogLevel, MountSpec } from '../../guest/protocol/messages.ts';
 import { YavmError } from '../lib/errors.ts';
 import type { Logger } from '../lib/logger.ts';
+import type { NicBackend } from '../network/types.ts';
 import { MIN_DISK } from './disk-size.ts';
 import { PCI_SLOTS } from './pci-slots.ts';
+import type { NicArguments } from './qemu-arguments.ts';
 import type { ShareKind, VmSpec } from './types.ts';
 
 /** virtio-blk serials, by which the guest finds its disks. */
@@ -61,9 +63,19 @@ export function checkSpec(spec: MachineSpec): void {
   if (problem) throw new YavmError('YAVM_E_VM_SPEC', `a VM cannot have ${problem[1]}`);
 }
 
-/** The NICs of the links that the guest is to configure. */
-export function planNics(spec: VmSpec): { mac: string }[] {
-  return (spec.network?.links ?? []).map(({ mac }) => ({ mac }));
+/**
+ * The NICs of the links that the guest is to configure; `cables` in their order, null and absent ones lead nowhere.
+ * @throws {YavmError} YAVM_E_VM_SPEC
+ */
+export function planNics(spec: VmSpec, cables: readonly (NicBackend | null)[] = []): NicArguments[] {
+  const links = spec.network?.links ?? [];
+  if (cables.length > links.length) {
+    throw new YavmError(
+      'YAVM_E_VM_SPEC',
+      `a VM cannot have ${cables.length} cables for ${links.length} network links`,
+    );
+  }
+  return links.map(({ mac }, index) => ({ mac, backend: cables[index] ?? null }));
 }
 
 export interface ConfigureFacts {

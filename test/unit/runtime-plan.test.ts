@@ -92,7 +92,18 @@ t.test('how a file server is started', async (t) => {
 t.test('a NIC for each link that the guest is to configure', async (t) => {
   t.strictSame(planNics(SPEC), []);
   const link = { mac: '90:13:0a:00:00:02', name: 'eth0', addresses: [] };
-  t.strictSame(planNics({ ...SPEC, network: { links: [link] } }), [{ mac: link.mac }]);
+  const wired = { ...SPEC, network: { links: [link, { ...link, mac: '90:13:00:00:00:02' }] } };
+  t.strictSame(planNics(wired), [
+    { mac: link.mac, backend: null },
+    { mac: '90:13:00:00:00:02', backend: null },
+  ]);
+  const cable = { kind: 'stream', fd: 7 } as const;
+  t.strictSame(
+    planNics(wired, [null, cable]).map(({ backend }) => backend),
+    [null, cable],
+    'cables in the order of the links',
+  );
+  t.throws(() => planNics(SPEC, [cable]), { code: 'YAVM_E_VM_SPEC' }, 'a cable without a NIC');
 });
 
 t.test('a VM that cannot be built is refused with what is wrong', async (t) => {

@@ -1,7 +1,14 @@
 import t from 'tap';
+import type { PublishedPort } from '../../host/network/types.ts';
 import { hostTscKhz, kernelWords } from '../../host/runtime/kernel-words.ts';
 import { PCI_SLOTS } from '../../host/runtime/pci-slots.ts';
-import { escapeCommas, type QemuSpec, qemuArguments } from '../../host/runtime/qemu-arguments.ts';
+import {
+  escapeCommas,
+  type NicArguments,
+  type QemuSpec,
+  qemuArguments,
+} from '../../host/runtime/qemu-arguments.ts';
+import { userNetworkArguments } from '../../host/runtime/user-network.ts';
 
 const SPEC: QemuSpec = {
   name: 'vm',
@@ -30,13 +37,18 @@ const disk = (index: number) => ({
   reserved: false,
 });
 
+const nic = (number: number, backend: NicArguments['backend'] = null): NicArguments => ({
+  mac: `90:13:0a:00:00:0${number}`,
+  backend,
+});
+
 /** Values of an option, in order. */
 function values(args: string[], option: string): string[] {
   return args.flatMap((arg, index) => (arg === option ? [args[index + 1] as string] : []));
 }
 
 t.test('the whole command line of a small VM', async (t) => {
-  const args = qemuArguments({ ...SPEC, disks: [disk(0), disk(1)], nics: [{ mac: '90:13:0a:00:00:01' }] });
+  const args = qemuArguments({ ...SPEC, disks: [disk(0), disk(1)], nics: [nic(1)] });
   t.strictSame(args.join(' ').split(' -').join('\n-').split('\n'), [
     '-name guest=vm',
     '-nodefaults',
@@ -129,6 +141,52 @@ t.test("folders by QEMU's own 9p: with memory of its own, no path, and read-only
   );
 });
 
+t.test('what a NIC is plugged into', async (t) => {
+  const cases: [NicArguments['backend'], string][] = [
+    [null, 'hubport,id=net0,hubid=0'],
+    [{ kind: 'datagram', fd: 30 }, 'dgram,id=net0,local.type=fd,local.str=30'],
+    [{ kind: 'stream', fd: 31 }, 'stream,id=net0,addr.type=fd,addr.str=31'],
+    [{ kind: 'stream-listener', fd: 32 }, 'stream,id=net0,server=on,addr.type=fd,addr.str=32'],
+  ];
+  for (const [backend, expected] of cases) {
+    const args = qemuArguments({ ...SPEC, nics: [nic(1, backend)] });
+    t.strictSame(values(args, '-netdev'), [expected]);
+    t.match(values(args, '-device').join('\n'), /virtio-net-pci,netdev=net0,mac=90:13:0a:00:00:01,/);
+  }
+  const both = qemuArguments({ ...SPEC, nics: [nic(1), nic(2, { kind: 'stream', fd: 31 })] });
+  t.strictSame(values(both, '-netdev'), [
+    'hubport,id=net0,hubid=0',
+    'stream,id=net1,addr.type=fd,addr.str=31',
+  ]);
+});
+
+t.test("QEMU's user network: beside the NICs, on a hub of its own", async (t) => {
+  const published: PublishedPort[] = [
+    { protocol: 'tcp', hostPort: 8080, guestPort: 80 },
+    { protocol: 'udp', hostAddress: '127.0.0.1', hostPort: 5353, guestPort: 53 },
+  ];
+  const outside = { fd: 40, ipv6: true, published };
+  const args = qemuArguments({ ...SPEC, nics: [nic(1), nic(2)], userNetwork: outside });
+  t.strictSame(values(args, '-netdev').slice(2), [
+    'user,id=outside,restrict=off,ipv4=on,net=10.42.42.0/24,host=10.42.42.1,dns=10.42.42.3,' +
+      'ipv6=on,ipv6-prefix=fd42:42:42::,ipv6-prefixlen=64,ipv6-host=fd42:42:42::1,ipv6-dns=fd42:42:42::3,' +
+      'hostfwd=tcp::8080-10.42.42.2:80,hostfwd=udp:127.0.0.1:5353-10.42.42.2:53',
+    'hubport,id=outside-hub,hubid=2,netdev=outside',
+    'stream,id=inside,addr.type=fd,addr.str=40',
+    'hubport,id=inside-hub,hubid=2,netdev=inside',
+  ]);
+  t.notMatch(values(args, '-device').join('\n'), /netdev=(outside|inside)/, 'no NIC is plugged into it');
+  const [without] = userNetworkArguments({ fd: 40, ipv6: false, published: [] }, 2).slice(1);
+  t.equal(
+    without,
+    'user,id=outside,restrict=off,ipv4=on,net=10.42.42.0/24,host=10.42.42.1,dns=10.42.42.3,ipv6=off',
+  );
+  for (const hostAddress of ['::1', 'localhost', '1.2.3.4,smb=/']) {
+    const published = [{ protocol: 'tcp', hostAddress, hostPort: 1, guestPort: 1 } as const];
+    t.throws(() => userNetworkArguments({ ...outside, published }, 2), { code: 'YAVM_E_NET_PUBLISH' });
+  }
+});
+
 t.test('a serial cannot add options', async (t) => {
   const args = qemuArguments({ ...SPEC, disks: [{ ...disk(0), serial: 'x,bus=evil' }] });
   t.ok(values(args, '-device').some((value) => value.includes('serial=x,,bus=evil,werror=')));
@@ -139,7 +197,7 @@ t.test('every device has a slot of its own, and no more devices than slots are t
   const full: QemuSpec = {
     ...SPEC,
     disks: Array.from({ length: 8 }, (_, index) => disk(index)),
-    nics: [{ mac: '90:13:00:00:00:01' }, { mac: '90:13:00:00:00:02' }],
+    nics: [nic(1), nic(2)],
     shares: Array.from({ length: 12 }, (_, index) => ({
       kind: index % 2 === 0 ? ('virtiofs' as const) : ('9p' as const),
       tag: `share${index}`,
@@ -162,7 +220,7 @@ t.test('every device has a slot of its own, and no more devices than slots are t
     () => qemuArguments({ ...full, shares: [...full.shares, { kind: '9p', tag: 'x', fd: 60 }] }),
     RangeError,
   );
-  t.throws(() => qemuArguments({ ...full, nics: [...full.nics, { mac: '90:13:00:00:00:03' }] }), RangeError);
+  t.throws(() => qemuArguments({ ...full, nics: [...full.nics, nic(3)] }), RangeError);
 });
 
 t.test('kernel words', async (t) => {
