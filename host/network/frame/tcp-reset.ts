@@ -1,0 +1,55 @@
+/** TCP segments that end a connection (RFC 9293 3.10.7.1), as whole frames. */
+import { ETH, IP_PROTOCOL, IPV4, IPV6, readU32, TCP, TCP_FLAG, writeU16, writeU32 } from './layout.ts';
+import { writeEthernet, writeIp, writeTransportChecksum } from './write-ip.ts';
+
+/** Most bytes that a frame of this file has. */
+export const RESET_FRAME = ETH.payload + IPV6.header + TCP.header;
+
+/** What a reset says; addresses of 4 or 16 bytes, all numbers as on the wire. */
+export interface Reset {
+  destinationMac: readonly number[];
+  sourceMac: readonly number[];
+  source: Uint8Array;
+  destination: Uint8Array;
+  sourcePort: number;
+  destinationPort: number;
+  sequence: number;
+  /** Null: without an acknowledgement. */
+  acknowledgement: number | null;
+}
+
+/** Writes the frame at the start of `into`; returns its length. */
+export function writeReset(into: Uint8Array, reset: Reset): number {
+  const version = reset.source.length === 4 ? 4 : 6;
+  const ip = ETH.payload;
+  const tcp = ip + (version === 4 ? IPV4.header : IPV6.header);
+  writeEthernet(into, reset.destinationMac, reset.sourceMac, version);
+  writeIp(into, ip, reset.source, reset.destination, IP_PROTOCOL.tcp, TCP.header);
+  into.fill(0, tcp, tcp + TCP.header);
+  writeU16(into, tcp + TCP.sourcePort, reset.sourcePort);
+  writeU16(into, tcp + TCP.destinationPort, reset.destinationPort);
+  writeU32(into, tcp + TCP.sequence, reset.sequence);
+  writeU32(into, tcp + TCP.acknowledgement, reset.acknowledgement ?? 0);
+  into[tcp + TCP.offset] = (TCP.header / 4) << 4;
+  into[tcp + TCP.flags] = TCP_FLAG.rst | (reset.acknowledgement === null ? 0 : TCP_FLAG.ack);
+  writeTransportChecksum(into, ip, tcp, TCP.header, IP_PROTOCOL.tcp, TCP.checksum);
+  return tcp + TCP.header;
+}
+
+/**
+ * The numbers of a reset that answers a segment without a connection: what the segment acknowledges, or an acknowledgement of
+ * all of it. `tcp` and `length`: the segment, header and data.
+ */
+export function resetNumbers(
+  bytes: Uint8Array,
+  tcp: number,
+  length: number,
+): Pick<Reset, 'sequence' | 'acknowledgement'> {
+  const flags = bytes[tcp + TCP.flags] as number;
+  if (flags & TCP_FLAG.ack) {
+    return { sequence: readU32(bytes, tcp + TCP.acknowledgement), acknowledgement: null };
+  }
+  const data = length - ((bytes[tcp + TCP.offset] as number) >> 4) * 4;
+  const controls = (flags & TCP_FLAG.syn ? 1 : 0) + (flags & TCP_FLAG.fin ? 1 : 0);
+  return { sequence: 0, acknowledgement: (readU32(bytes, tcp + TCP.sequence) + data + controls) >>> 0 };
+}
