@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import type { Command } from 'commander';
 import { assetsFolder } from '../lib/paths.ts';
 import type { BootAssets } from '../runtime/types.ts';
+import { type Endpoints, type EndpointUrl, parseEndpoint } from '../runtime-api/endpoint.ts';
 import { collect, forOption, parseHostname, usageError } from './options.ts';
 
 type Environment = Readonly<Record<string, string | undefined>>;
@@ -28,8 +29,12 @@ export function addRuntimeOptions(command: Command): void {
     )
     .option('--volume-override <json>', 'volumes: {"/path": {"ram": {"size": "1 GB"}}}; host, ram, storage')
     .option('--hostname <name>', `host name in the VM (default: ${DEFAULT_HOSTNAME})`)
-    .option('--vpn-endpoint <url>', 'accepted: there is no VPN yet')
-    .option('--inet-endpoint <url>', 'accepted: there is no outbound network yet')
+    .option(
+      '--vpn-endpoint <url>',
+      "where the supervisor's VPN is: udp://IP:PORT, tcp-connect://IP:PORT, tcp-listen://127.0.0.1:0",
+      forOption('--vpn-endpoint', parseEndpoint),
+    )
+    .option('--inet-endpoint <url>', 'the same for the internet', forOption('--inet-endpoint', parseEndpoint))
     .option('--pci-device <id>', 'refused: there is no pass-through yet', collect(String))
     .option('--test-timeout <seconds>', 'accepted')
     .option('--test-cpu-cores <n>', 'accepted')
@@ -45,6 +50,21 @@ export interface RuntimeOptions {
   storageGib: number;
   hostname: string;
   volumeOverride?: string;
+  endpoints: Endpoints<EndpointUrl>;
+}
+
+/** As commander names them. */
+interface Given {
+  workdir?: string;
+  taskPackage?: string[];
+  cpuCores?: number;
+  memGib?: number;
+  storageGib?: number;
+  hostname?: string;
+  volumeOverride?: string;
+  vpnEndpoint?: EndpointUrl;
+  inetEndpoint?: EndpointUrl;
+  pciDevice?: string[];
 }
 
 /** @throws {YavmError} YAVM_E_USAGE, YAVM_E_UNSUPPORTED */
@@ -53,16 +73,8 @@ export function readRuntimeOptions(
   env: Environment,
 ): RuntimeOptions {
   const { workdir, taskPackage, cpuCores, memGib, storageGib, hostname, volumeOverride, pciDevice } =
-    given as {
-      workdir?: string;
-      taskPackage?: string[];
-      cpuCores?: number;
-      memGib?: number;
-      storageGib?: number;
-      hostname?: string;
-      volumeOverride?: string;
-      pciDevice?: string[];
-    };
+    given as Given;
+  const { vpnEndpoint: vpn, inetEndpoint: inet } = given as Given;
   if (!workdir) throw usageError('-w, --workdir is missing');
   const devices = pciDevice ?? [env.YA_RUNTIME_VM_PCI_DEVICE].filter(Boolean);
   if (devices.length > 0)
@@ -78,6 +90,7 @@ export function readRuntimeOptions(
       parseHostname,
     )(hostname ?? (env.YA_RUNTIME_HOSTNAME || DEFAULT_HOSTNAME)),
     volumeOverride: volumeOverride ?? env.YA_RUNTIME_VOLUME_OVERRIDE,
+    endpoints: { vpn, inet },
   };
 }
 

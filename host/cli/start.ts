@@ -2,6 +2,8 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Command } from 'commander';
+import type { HostNative } from '../../native/host-face.ts';
+import { loadNative } from '../../native/load.ts';
 import { createLogger, type Logger } from '../lib/logger.ts';
 import { explainNoKvm, providerAccel } from '../provider/accelerator.ts';
 import type { Act } from './commands.ts';
@@ -27,7 +29,7 @@ export function define(command: Command, act: Act): void {
 
 async function serve(context: Context, given: Record<string, unknown>, args: string[]): Promise<number> {
   const { env } = context;
-  const { workFolder } = readRuntimeOptions(given, env);
+  const { workFolder, endpoints } = readRuntimeOptions(given, env);
   const accel = providerAccel(given.accel as string | undefined, env);
   const { start } = await import('../runtime-api/start.ts');
   const { startVm } = await import('../runtime/start-vm.ts');
@@ -48,12 +50,14 @@ async function serve(context: Context, given: Record<string, unknown>, args: str
       args,
       assets: providerAssets(env),
       accel,
+      endpoints,
+      native: loadNative() as HostNative,
       input: context.stdin,
       output: context.stdout,
       version: await ownVersion(),
       logger,
       signal: interrupt.signal,
-      boot: (spec, signal) => startVm(spec, { signal, logger, env }),
+      boot: (spec, nics, signal) => startVm(spec, { nics, signal, logger, env }),
     });
     logger.info({ reason: end.reason }, 'the runtime ends');
     if (end.reason === 'failed') throw end.error;

@@ -277,11 +277,19 @@ function errorResponse(id: bigint, error: unknown): ApiResponse {
   return { kind: 'error', id, code: errorCode(error), message: firstLine(error) };
 }
 
+/** Codes of what is wrong with a request itself. */
+const BAD_REQUESTS: ReadonlySet<unknown> = new Set([
+  'YAVM_E_RUNTIME_REQUEST',
+  'YAVM_E_REQUEST_TOO_LONG',
+  'YAVM_E_NET_ADDRESS',
+  'YAVM_E_GUEST_BAD_REQUEST',
+]);
+
 function errorCode(error: unknown): ApiErrorCode {
   if (error instanceof BadRequest) return 'bad-request';
   const { code, errno } = error as { code?: unknown; errno?: unknown };
   if (code === 'YAVM_E_RUNTIME_PROCESS') return 'not-found';
-  if (code === 'YAVM_E_RUNTIME_REQUEST' || code === 'YAVM_E_REQUEST_TOO_LONG') return 'bad-request';
+  if (BAD_REQUESTS.has(code)) return 'bad-request';
   if (code === 'YAVM_E_GUEST_SPAWN_FAILED') return errno === 'ENOENT' ? 'not-found' : 'bad-request';
   return 'internal';
 }

@@ -2,12 +2,22 @@
 import { basename } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import type { MountSpec } from '../../guest/protocol/messages.ts';
+import type { HostNative } from '../../native/host-face.ts';
 import { toError } from '../lib/errors.ts';
 import type { Logger } from '../lib/logger.ts';
+import type { NicBackend } from '../network/types.ts';
 import type { AccelChoice, BootAssets, VmSpec } from '../runtime/types.ts';
 import { type Deployment, readDeployment } from './deployment.ts';
+import {
+  type Endpoints,
+  type EndpointUrl,
+  formatEndpoint,
+  type OpenEndpoint,
+  openEndpoints,
+} from './endpoint.ts';
+import { bareLinks, noNetworks } from './networks.ts';
 import { ApiServer, type ServeEnd } from './server.ts';
-import { type ApiVm, planEntrypoint, startProcess, vmApi } from './vm-api.ts';
+import { type ApiNetworks, type ApiVm, planEntrypoint, startProcess, vmApi } from './vm-api.ts';
 import { sharesOf } from './volumes.ts';
 
 export interface StartOptions {
@@ -16,13 +26,17 @@ export interface StartOptions {
   args: readonly string[];
   assets: BootAssets;
   accel: AccelChoice;
+  /** Each makes a NIC of the VM. */
+  endpoints: Endpoints<EndpointUrl>;
+  native: HostNative;
   input: Readable;
   output: Writable;
   version: string;
   logger: Logger;
   /** Ends everything. */
   signal: AbortSignal;
-  boot: (spec: VmSpec, signal: AbortSignal) => Promise<ApiVm>;
+  /** `nics`: for the links of `spec.network`, in their order; taken over. */
+  boot: (spec: VmSpec, nics: NicBackend[], signal: AbortSignal) => Promise<ApiVm>;
 }
 
 const ENTRYPOINT_WORD = 'start-entrypoint';
@@ -40,14 +54,23 @@ export async function start(options: StartOptions): Promise<ServeEnd> {
   void server.abandoned.then(() => gone.abort(new Error('the supervisor is gone')));
   const signal = AbortSignal.any([options.signal, gone.signal]);
   let vm: ApiVm;
+  let networks: ApiNetworks;
   try {
-    vm = await options.boot(vmSpecOf(deployment, options), signal);
+    const open = await openEndpoints(options.endpoints, options.native, signal);
+    networks = networksOf(open);
+    logEndpoints(options.endpoints, networks, logger);
+    const spec = { ...vmSpecOf(deployment, options), network: { links: bareLinks(networks.state) } };
+    vm = await options.boot(
+      spec,
+      [open.vpn, open.inet].flatMap((each) => (each ? [each.nic] : [])),
+      signal,
+    );
   } catch (error) {
     if (!signal.aborted) throw error;
     logger.info({ err: toError(error) }, 'the start was given up');
     return { reason: options.signal.aborted ? 'interrupted' : 'input-closed' };
   }
-  const runtime = vmApi(vm, deployment.config, logger);
+  const runtime = vmApi(vm, deployment.config, networks, logger);
   try {
     if (entrypoint) await startEntrypoint(server, vm, entrypoint, logger);
   } catch (error) {
@@ -55,6 +78,24 @@ export async function start(options: StartOptions): Promise<ServeEnd> {
     throw error;
   }
   return await server.serve(runtime, options.signal);
+}
+
+function networksOf({ vpn, inet }: Endpoints<OpenEndpoint>): ApiNetworks {
+  return {
+    state: noNetworks({ vpn: vpn?.nic.kind, inet: inet?.nic.kind }),
+    answers: { vpn: vpn?.answer, inet: inet?.answer },
+  };
+}
+
+function logEndpoints(urls: StartOptions['endpoints'], { answers }: ApiNetworks, logger: Logger): void {
+  for (const name of ['vpn', 'inet'] as const) {
+    const url = urls[name];
+    if (url)
+      logger.info(
+        { network: name, supervisor: formatEndpoint(url), ours: answers[name] },
+        'a network is open',
+      );
+  }
 }
 
 /** An ordinary process; what it writes belongs to the start. */

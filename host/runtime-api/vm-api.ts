@@ -5,11 +5,19 @@ import type { Logger } from '../lib/logger.ts';
 import type { CommandResult, CommandSpec } from '../runtime/types.ts';
 import type { Vm } from '../runtime/vm.ts';
 import type { ImageDefaults } from './deployment.ts';
-import type { ApiRequestOf } from './messages.ts';
+import type { Endpoints } from './endpoint.ts';
+import type { ApiRequestOf, Endpoint } from './messages.ts';
+import { type NetworkState, planNetwork } from './networks.ts';
 import type { ApiProcess, ApiRuntime, ProcessEnd, ProcessSinks } from './server.ts';
 
 /** What of a VM is used. */
-export type ApiVm = Pick<Vm, 'run' | 'stop' | 'kill' | 'ended'>;
+export type ApiVm = Pick<Vm, 'run' | 'network' | 'stop' | 'kill' | 'ended'>;
+
+/** The networks of a VM as it starts, and what the supervisor is told of each. */
+export interface ApiNetworks {
+  state: NetworkState;
+  answers: Endpoints<Endpoint>;
+}
 
 /** Processes have this long between TERM and KILL, and all of the stop this long, milliseconds: the supervisor waits 5 s. */
 const GRACE = 500;
@@ -45,15 +53,23 @@ export function planEntrypoint(image: ImageDefaults): CommandSpec {
   return planRun({ bin, args: [name, ...rest], workDir: '' }, image);
 }
 
-export function vmApi(vm: ApiVm, image: ImageDefaults, logger: Logger): ApiRuntime {
+export function vmApi(
+  vm: ApiVm,
+  image: ImageDefaults,
+  { state, answers }: ApiNetworks,
+  logger: Logger,
+): ApiRuntime {
+  let networks = state;
   let stopping: Promise<void> | null = null;
   return {
     ended: vm.ended.then(({ error }) => error),
     run: (request, sinks) => startProcess(vm, planRun(request, image), sinks),
-    async network({ interface: name }) {
-      throw new YavmError('YAVM_E_UNSUPPORTED', `this runtime has no ${name.toUpperCase()} network yet`, {
-        hint: "The offer does not list 'vpn' or 'inet'.",
-      });
+    async network(request) {
+      const next = planNetwork(networks, request);
+      await vm.network(next.spec);
+      // Only now: what the guest refused is not to come again with the next request.
+      networks = next.state;
+      return answers[request.interface] as Endpoint;
     },
     stop() {
       stopping ??= stopInTime(vm, logger);
