@@ -30,6 +30,7 @@ const PROGRAMS = {
     package: 'squashfs-tools',
   },
   xz: { variable: 'YAVM_XZ', code: 'YAVM_E_COMPRESSOR_MISSING', package: 'xz-utils' },
+  passt: { variable: 'YAVM_PASST', code: 'YAVM_E_NET_PASST', package: 'passt' },
   bzip2: { variable: 'YAVM_BZIP2', code: 'YAVM_E_COMPRESSOR_MISSING', package: 'bzip2' },
 } as const satisfies Record<string, Program>;
 

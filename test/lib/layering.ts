@@ -42,6 +42,20 @@ export const ROWS: Row[] = [
   { of: 'host/lib', ours: [], packages: ['node:', 'pino'] },
   { of: 'host/image', ours: ['host/lib'], packages: ['node:'] },
   { of: 'host/network', ours: ['host/lib', 'host/gsb', 'guest/protocol', ADDON], packages: ['node:'] },
+  // Started as QEMU is, by the same parts.
+  {
+    of: 'host/network/outbound/passt.ts',
+    ours: [
+      ...['host/network', 'host/lib', 'host/runtime/child.ts', 'host/runtime/descriptors.ts'],
+      ...['host/runtime/privileges.ts', ADDON],
+    ],
+    packages: ['node:'],
+  },
+  {
+    of: 'host/network/outbound/start-outbound.ts',
+    ours: ['host/network', 'host/lib', 'host/runtime/user-network.ts', 'guest/protocol', ADDON],
+    packages: ['node:'],
+  },
   {
     of: 'host/runtime',
     ours: ['host/lib', 'host/image', 'host/network', 'guest/protocol', ADDON],
