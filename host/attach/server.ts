@@ -5,10 +5,10 @@
  * has its own name space, so clients cannot touch each other's commands, and only the requests of the table in
  * client-session.ts exist for them.
  */
-import { chmodSync } from 'node:fs';
 import { createServer, type Server } from 'node:net';
 import { YavmError } from '../lib/errors.ts';
 import type { Logger } from '../lib/logger.ts';
+import { listenPrivately } from '../lib/private-listen.ts';
 import { ClientSession } from './client-session.ts';
 import type { CommandHost } from './port.ts';
 
@@ -47,22 +47,9 @@ export async function serveAttach(host: CommandHost, path: string, log: Logger):
   };
 }
 
-/** bind() happens inside `listen`, so the socket is never there with wider permissions. */
 async function listen(server: Server, path: string): Promise<void> {
   try {
-    await new Promise<void>((resolve, reject) => {
-      server.once('error', reject);
-      const umask = process.umask(0o177);
-      try {
-        server.listen(path, () => {
-          server.off('error', reject);
-          resolve();
-        });
-      } finally {
-        process.umask(umask);
-      }
-    });
-    chmodSync(path, 0o600);
+    await listenPrivately(server, path);
   } catch (error) {
     throw new YavmError('YAVM_E_ATTACH_LISTEN', `${path}: cannot listen for other processes`, {
       cause: error,
