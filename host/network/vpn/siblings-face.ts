@@ -34,6 +34,7 @@ export interface Siblings {
   readonly role: SiblingRole;
   /** Addresses of the other VMs here, canonical text. */
   readonly local: ReadonlySet<string>;
+  readonly dropped: Readonly<SiblingDrops>;
   /** Whether another VM here has this address. */
   has(key: AddressKey): boolean;
   /** To the VM here that has the address: directly (owner), or by way of the owner. False: nobody here has it, or there was no room. */
@@ -46,6 +47,22 @@ export interface Siblings {
   change(change: TableChange): void;
   /** Leaves; the next one may own. */
   close(): Promise<void>;
+}
+
+/** Frames between VMs here that went nowhere. */
+export interface SiblingDrops {
+  /** A sibling does not take them as fast as they come. */
+  room: number;
+  /** Their source is no address of the sibling that sent them. */
+  source: number;
+  /** Nobody here has the address, any more. */
+  gone: number;
+}
+
+/** Time as siblings need it. */
+export interface Timers {
+  /** Calls `run` once, after `delay` milliseconds. @returns how to forget it */
+  after(delay: number, run: () => void): () => void;
 }
 
 /** Begins to take part; never rejects: what goes wrong is logged, and tried again. */
