@@ -6,7 +6,7 @@ import { serveAttach } from '../attach/server.ts';
 import type { LocalNetworkOptions } from '../exe-unit/local-network.ts';
 import type { Logger } from '../lib/logger.ts';
 import type { Phase, VmSpec } from '../runtime/types.ts';
-import { type Context, styleOf, writeAll } from './context.ts';
+import { type Context, styleOf } from './context.ts';
 import type { OpenedImages } from './images.ts';
 import { Phases } from './phases.ts';
 import type { VmOptions } from './vm-options.ts';
@@ -128,9 +128,4 @@ export function vmSpecOf(
 function workingDirectory(path: string): MountSpec[] {
   const parts = path.split('/').filter((part) => part !== '' && part !== '.');
   return parts.length === 0 || parts.includes('..') ? [] : [{ kind: 'directory', path }];
-}
-
-/** One line of ya-vm's own on standard error. In raw mode a terminal needs the carriage return; else it does no harm. */
-export async function note(context: Context, text: string): Promise<void> {
-  await writeAll(context.stderr, `${styleOf(context, context.stderr).yellow('ya-vm:')} ${text}\n`);
 }

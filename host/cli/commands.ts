@@ -68,6 +68,7 @@ export const COMMANDS: readonly CommandRow[] = [
   },
   { name: 'ps', summary: 'list the running VMs', load: () => import('./ps.ts') },
   { name: 'stats', summary: 'show what a running VM uses', load: () => import('./stats.ts') },
+  { name: 'net', summary: "what a running VM's network does", load: () => import('./net.ts') },
   { name: 'stop', summary: 'stop running VMs', load: () => import('./stop.ts') },
   {
     name: 'console',

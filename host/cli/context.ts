@@ -36,3 +36,8 @@ export function writeAll(stream: Writable, data: string | Uint8Array): Promise<v
     stream.write(data, () => resolve());
   });
 }
+
+/** One line of ya-vm's own on standard error. In raw mode a terminal needs the carriage return; else it does no harm. */
+export async function note(context: Context, text: string): Promise<void> {
+  await writeAll(context.stderr, `${styleOf(context, context.stderr).yellow('ya-vm:')} ${text}\n`);
+}

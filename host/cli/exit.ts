@@ -6,6 +6,8 @@ export const EXIT = {
   ok: 0,
   /** Only `doctor`: something that ya-vm needs is missing. */
   unhealthy: 1,
+  /** Only `net ping`: nothing came back. */
+  noAnswer: 1,
   /** `--timeout` passed. */
   timedOut: 124,
   /** ya-vm itself failed: bad options, no VM, the VM died. */

@@ -5,6 +5,7 @@ import type { Command } from 'commander';
 import { LINK_KINDS, type LocalNetworkOptions, type LocalVpn } from '../exe-unit/local-network.ts';
 import { isYavmError } from '../lib/errors.ts';
 import { canonicalIp, formatIp, parseIp, rangeEnd } from '../network/frame/address.ts';
+import { parseUrlRule } from '../network/outbound/parse-urls.ts';
 import { type LinkKind, MTU, type OutboundRule, type PublishedPort } from '../network/types.ts';
 import { checkNetworks, parseNetworks } from '../network/vpn/networks.ts';
 import { collect, forOption, parseChoice, parseInteger, usageError } from './options.ts';
@@ -28,7 +29,7 @@ export function addNetworkOptions(command: Command): void {
     .option(
       '--allow <url>',
       'only there, as https://example.com or udp://192.0.2.1:53; may be repeated; implies --net',
-      collect(forOption('--allow', parseUrlRule)),
+      collect(forOption('--allow', parseAllow)),
     )
     .option(
       '-p, --publish <[address:]host:guest[/udp]>',
@@ -112,6 +113,10 @@ function readInternet({ net, allow, publish, mtu }: Given): LocalNetworkOptions[
     publish: publish ?? [],
     ...(mtu === undefined ? {} : { mtu }),
   };
+}
+
+function parseAllow(url: string): OutboundRule {
+  return asUsage(() => parseUrlRule(url));
 }
 
 function parseMode(text: string): Mode {
@@ -206,8 +211,13 @@ export function parseVpn(text: string): LocalVpn {
 
 /** Each by itself, and that they are apart. */
 function checkVpns(vpns: readonly LocalVpn[]): void {
+  asUsage(() => checkNetworks(parseNetworks(vpns)));
+}
+
+/** What a script's requestor is told with other codes is here the command line's fault. */
+function asUsage<T>(read: () => T): T {
   try {
-    checkNetworks(parseNetworks(vpns));
+    return read();
   } catch (error) {
     if (!isYavmError(error)) throw error;
     throw usageError(error.message, error.hint);
@@ -216,19 +226,4 @@ function checkVpns(vpns: readonly LocalVpn[]): void {
 
 function parseLink(text: string): LinkKind {
   return parseChoice(text, LINK_KINDS, 'kind of link');
-}
-
-/** Until outbound/parse-urls.ts is there. */
-function parseUrlRule(text: string): OutboundRule {
-  const url = URL.parse(text);
-  const ports: Record<string, number> = { 'http:': 80, 'https:': 443, 'ftp:': 21, 'ws:': 80, 'wss:': 443 };
-  const port = url === null ? 0 : Number(url.port) || (ports[url.protocol] ?? 0);
-  if (url === null || url.hostname === '' || port === 0)
-    throw usageError(`'${text}' is no address of a server`);
-  const name = url.hostname.replace(/^\[|\]$/g, '');
-  return {
-    host: isIP(name) ? { address: canonicalIp(name) } : { name: name.toLowerCase() },
-    protocol: url.protocol === 'udp:' ? 'udp' : 'tcp',
-    port,
-  };
 }

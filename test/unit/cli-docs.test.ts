@@ -38,7 +38,7 @@ t.test('every command is described, and every option of run that the page names 
     helps.push(context.out());
   }
   // Of subcommands, whose help is one level down.
-  const elsewhere = ['--json'];
+  const elsewhere = ['--json', '--watch'];
   const named = new Set(page.match(/(?<![\w-])--[a-z][a-z-]+/g));
   const missing = [...named].filter(
     (option) => !elsewhere.includes(option) && !helps.join('\n').includes(option),
