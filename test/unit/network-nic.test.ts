@@ -180,6 +180,27 @@ t.test('streams: a full peer presses, no frame is lost that was taken, and room 
   }
 });
 
+t.test('a queue that is filled up again and again while it drains keeps its order', async (t) => {
+  for (const kind of ['tcp', 'unix', 'unix-datagram'] as const) {
+    const { near, far, arrivals } = linkPair(t, kind);
+    let taken = 0;
+    const length = () => 14 + ((taken * 37) % 1500);
+    for (let round = 0; round < 80; round++) {
+      if (round % 4 === 0) far.pause();
+      else if (round % 4 === 1) far.resume();
+      while (near.send(frame(length(), taken), 0, length())) taken++;
+      await turn();
+    }
+    t.ok(near.counters.dropped > 20, `${kind}: full ${near.counters.dropped} times in ${taken} frames`);
+    far.resume();
+    await arrivals.far.count(taken);
+    const wrong = arrivals.far.frames.findIndex(
+      (bytes, number) => Buffer.compare(bytes, frame(14 + ((number * 37) % 1500), number)) !== 0,
+    );
+    t.equal(wrong, -1, kind);
+  }
+});
+
 t.test('unix-datagram: many small frames press too', async (t) => {
   const { near, far } = linkPair(t, 'unix-datagram');
   far.pause();
