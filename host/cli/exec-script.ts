@@ -15,7 +15,17 @@ import { printError } from './error-line.ts';
 import { EXIT } from './exit.ts';
 import { Interrupted, Interrupts } from './interrupts.ts';
 import { type LocalActivity, localImage, startLocalActivity, usageOf } from './local-activity.ts';
-import { forOption, parseChoice, parseCpus, parseMemory, parseStorage, usageError } from './options.ts';
+import type { Outbound } from './net-manifest.ts';
+import { type NetMode, parseAllow, parseNetMode } from './network-options.ts';
+import {
+  collect,
+  forOption,
+  parseChoice,
+  parseCpus,
+  parseMemory,
+  parseStorage,
+  usageError,
+} from './options.ts';
 import { readScript, type Script } from './script-file.ts';
 import { shareFiles } from './script-places.ts';
 import { usageLine } from './usage-line.ts';
@@ -26,6 +36,9 @@ The file holds what a requestor sends, a JSON array of commands. Without --gsb-u
 itself as the supervisor, as a provider does; with it, the script goes to an activity that is there already.
 
 Output of a command is shown if the script captures it: {"capture": {"stdout": {"stream": {}}}}.
+
+The script's deploy may bring networks ("net"). --net and --allow write the manifest by which a requestor asks for the
+internet.
 
 A transfer reads and writes files of this host as local:PATH; they are published over gftp while the script runs:
 {"transfer": {"from": "local:in.dat", "to": "container:/in.dat"}}.
@@ -60,6 +73,16 @@ export function define(command: Command, act: Act): void {
       'acceleration (default: auto)',
       forOption('--accel', (text) => parseChoice(text, ACCELERATORS, 'accelerator')),
     )
+    .option(
+      '--net [internet|none]',
+      'a way to the internet; without a word: internet (default: none)',
+      forOption('--net', parseNetMode),
+    )
+    .option(
+      '--allow <url>',
+      'only there, as https://example.com; may be repeated; implies --net',
+      collect(forOption('--allow', allowed)),
+    )
     .option('--work-dir <folder>', 'keep the work folder of the activity, with its log, below this one')
     .option('--cache-dir <folder>', "folder of images (default: ya-vm's own)")
     .option(
@@ -81,6 +104,8 @@ interface Options {
   cpus?: number;
   storage?: number;
   accel?: AccelChoice;
+  net?: true | NetMode;
+  allow?: string[];
   workDir?: string;
   cacheDir?: string;
   gsbUrl?: GsbAddress;
@@ -97,6 +122,8 @@ const FOR_NEW = [
   'cpus',
   'storage',
   'accel',
+  'net',
+  'allow',
   'workDir',
   'cacheDir',
 ] as const;
@@ -151,6 +178,9 @@ function checkOptions(options: Options): void {
   if (options.image !== undefined && options.taskPackage !== undefined) {
     throw usageError('--image and --task-package both name the image', 'Leave out one of them.');
   }
+  if (options.net === 'none' && options.allow !== undefined) {
+    throw usageError('--net none excludes --allow', 'Leave out one of them.');
+  }
   if ((options.gsbUrl === undefined) !== (options.activity === undefined)) {
     throw usageError(
       '--gsb-url and --activity go together',
@@ -163,6 +193,17 @@ function checkOptions(options: Options): void {
       'Leave them out, or leave out --gsb-url.',
     );
   }
+}
+
+function allowed(url: string): string {
+  parseAllow(url);
+  return url;
+}
+
+/** What the activity's manifest lets out, as a requestor would write it. */
+function outboundOf({ net, allow }: Options): Outbound | undefined {
+  if (allow !== undefined) return { urls: allow };
+  return net === undefined || net === 'none' ? undefined : 'unrestricted';
 }
 
 /** A signal that fires after the time, or with `signal`. */
@@ -196,6 +237,7 @@ async function openTarget(
     cpus: options.cpus ?? 1,
     storage: options.storage ?? DEFAULT_STORAGE,
     accel: options.accel ?? 'auto',
+    outbound: outboundOf(options),
     folder: options.workDir,
     cacheFolder: options.cacheDir,
     signal,

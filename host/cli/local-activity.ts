@@ -10,6 +10,7 @@ import { cleanUp } from '../runtime/janitor.ts';
 import { createRunFolder } from '../runtime/run-folder.ts';
 import type { AccelChoice } from '../runtime/types.ts';
 import type { Context } from './context.ts';
+import { manifestFor, type Outbound } from './net-manifest.ts';
 
 export interface LocalActivityOptions {
   /** `hash:sha3:…` of a server's image, or `file:` of a local one; see {@link localImage}. None: `env` says more. */
@@ -19,6 +20,8 @@ export interface LocalActivityOptions {
   /** Bytes. */
   storage: number;
   accel: AccelChoice;
+  /** What its manifest lets out; none: nothing. */
+  outbound?: Outbound;
   /** Work folder's parent; default a fresh folder in the cache, which is removed with the activity. */
   folder?: string;
   /** Of images; default ya-vm's own. */
@@ -127,6 +130,8 @@ function termsFor(options: LocalActivityOptions, node: LocalNode): AgreementTerm
       cores: options.cpus,
     },
     taskPackage: options.taskPackage,
+    capabilities: ['vpn'],
+    manifest: options.outbound && manifestFor(options.outbound, new Date()),
   };
 }
 

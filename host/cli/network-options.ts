@@ -16,7 +16,7 @@ type Environment = Readonly<Record<string, string | undefined>>;
 export const LINK_VARIABLE = 'YA_VM_VPN_LINK';
 
 const MODES = ['internet', 'none'] as const;
-type Mode = (typeof MODES)[number];
+export type NetMode = (typeof MODES)[number];
 
 /** Adds the options. */
 export function addNetworkOptions(command: Command): void {
@@ -24,7 +24,7 @@ export function addNetworkOptions(command: Command): void {
     .option(
       '--net [internet|none]',
       'a way to the internet; without a word: internet (default: none)',
-      forOption('--net', parseMode),
+      forOption('--net', parseNetMode),
     )
     .option(
       '--allow <url>',
@@ -57,7 +57,7 @@ export function addNetworkOptions(command: Command): void {
 /** As commander has them. */
 interface Given {
   /** True: without a word. */
-  net?: true | Mode;
+  net?: true | NetMode;
   allow?: OutboundRule[];
   publish?: PublishedPort[];
   mtu?: number;
@@ -115,11 +115,13 @@ function readInternet({ net, allow, publish, mtu }: Given): LocalNetworkOptions[
   };
 }
 
-function parseAllow(url: string): OutboundRule {
+/** @throws {YavmError} YAVM_E_USAGE */
+export function parseAllow(url: string): OutboundRule {
   return asUsage(() => parseUrlRule(url));
 }
 
-function parseMode(text: string): Mode {
+/** `--net`'s word. */
+export function parseNetMode(text: string): NetMode {
   const mode = MODES.find((word) => word === text);
   if (mode !== undefined) return mode;
   throw usageError(

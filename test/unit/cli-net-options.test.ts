@@ -4,6 +4,9 @@ import { join } from 'node:path';
 import { Command } from 'commander';
 import t from 'tap';
 import type { Act } from '../../host/cli/commands.ts';
+import { execScript } from '../../host/cli/exec-script.ts';
+import type { startLocalActivity } from '../../host/cli/local-activity.ts';
+import { manifestFor } from '../../host/cli/net-manifest.ts';
 import {
   addNetworkOptions,
   linkOf,
@@ -16,6 +19,8 @@ import { define as defineRun, run } from '../../host/cli/run.ts';
 import { define as defineShell, shell } from '../../host/cli/shell.ts';
 import { LocalExchange } from '../../host/exe-unit/local.ts';
 import type { LocalNetworkOptions } from '../../host/exe-unit/local-network.ts';
+import { type Manifest, parseManifest } from '../../host/exe-unit/manifest.ts';
+import { outboundPolicy } from '../../host/exe-unit/network-plan.ts';
 import { testContext } from '../lib/cli.ts';
 import { fakeVm } from '../lib/cli-vm.ts';
 
@@ -214,6 +219,55 @@ t.test('a running VM gets no more networks', async (t) => {
   context.env.YAVM_ASSETS = vm.assets;
   t.equal(await runProgram(['shell', 'tobikuda', '--net'], context), 125);
   t.match(context.err(), /gets its networks at its start/);
+});
+
+t.test('exec-script asks for the internet by a manifest, as a requestor does', async (t) => {
+  const manifests: unknown[] = [];
+  const start: typeof startLocalActivity = async (_context, { outbound }) => {
+    manifests.push(outbound && parseManifest(manifestFor(outbound, new Date())));
+    throw new Error('enough');
+  };
+  const folder = t.testdir({ 'x.json': '[]' });
+  for (const options of [
+    { net: true },
+    { allow: ['https://a.example', 'udp://192.0.2.1:53'] },
+    {},
+    { net: 'none' },
+  ] as const) {
+    await t.rejects(
+      execScript(
+        testContext(),
+        { ...options, allow: options.allow && [...options.allow] },
+        join(folder, 'x.json'),
+        start,
+      ),
+    );
+  }
+  t.same(
+    manifests.map((manifest) => manifest && outboundPolicy(manifest as Manifest)),
+    [
+      anywhere,
+      {
+        unrestricted: false,
+        rules: [
+          { host: { name: 'a.example' }, protocol: 'tcp', port: 443 },
+          { host: { address: '192.0.2.1' }, protocol: 'udp', port: 53 },
+        ],
+      },
+      undefined,
+      undefined,
+    ],
+  );
+  const file = join(folder, 'x.json');
+  for (const [words, message] of [
+    [['--net', 'none', '--allow', 'https://a.example'], /excludes --allow/],
+    [['--allow', 'a.example'], /--allow: /],
+    [['--net', '--gsb-url', 'unix:/x', '--activity', 'y'], /for a new activity/],
+  ] as const) {
+    const context = testContext();
+    t.equal(await runProgram(['exec-script', file, ...words], context), 125);
+    t.match(context.err(), message);
+  }
 });
 
 // ---------------------------------------------------------------- the folder of run and its exe-unit
