@@ -130,7 +130,8 @@ export function parseNodeAddress(text: string, where: string): string {
   });
 }
 
-function isOfOneNode(bytes: Uint8Array): boolean {
+/** Whether a single node can have the address. */
+export function isOfOneNode(bytes: Uint8Array): boolean {
   const [first] = bytes as unknown as [number];
   if (bytes.length === 16) {
     const unspecifiedOrLoopback =

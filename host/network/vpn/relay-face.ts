@@ -1,11 +1,11 @@
 /** What the worker does with an activity's VPN; implemented by relay.ts. */
-import type { Native } from '../../../native/face.ts';
+import type { HostNative } from '../../../native/host-face.ts';
 import type { Logger } from '../../lib/logger.ts';
 import type { FrameTap } from '../nic/frame-link.ts';
 import type { PingReply, SharedCounters, VpnSetup, VpnStats } from '../types.ts';
 
 export interface RelayParts {
-  native: Native;
+  native: HostNative;
   logger: Logger;
   counters: SharedCounters;
 }
