@@ -7,6 +7,7 @@ import { writeFileSync } from 'node:fs';
 import { cpus, loadavg, release } from 'node:os';
 import { join } from 'node:path';
 import { boot } from './boot.ts';
+import { bus } from './bus.ts';
 import { container } from './container.ts';
 import { type Bench, type BenchContext, OUT } from './context.ts';
 import { download } from './download.ts';
@@ -22,10 +23,11 @@ import { latency } from './latency.ts';
 import { line } from './line.ts';
 import { sizes } from './sizes.ts';
 import { throughput } from './throughput.ts';
+import { vpn } from './vpn.ts';
 
 const BENCHES: Bench[] = [
   ...[sizes, boot, latency, throughput, hostMemory, hash, download, line, container, imageBuild],
-  ...[exeUnitStart, exeUnitExec, exeUnitSpool, exeUnitOutput],
+  ...[exeUnitStart, exeUnitExec, exeUnitSpool, exeUnitOutput, bus, vpn],
 ];
 
 /** Average load beyond which something else disturbs the figures. */
