@@ -71,7 +71,7 @@ async function ask(
     reply = await control.ping(address, wait);
   } catch (error) {
     if (!isYavmError(error, 'YAVM_E_NET_PING')) throw error;
-    if (!signal.aborted) await print(context, `${printable(error.message)}: icmp_seq=${number}`);
+    if (!signal.aborted) await print(context, `no reply: icmp_seq=${number} ${printable(error.message)}`);
     return;
   }
   // What comes while the summary is written is no part of it.

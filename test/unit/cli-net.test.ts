@@ -165,7 +165,7 @@ t.test('ping shows answers and a summary as ping does', async (t) => {
   t.same(context.out().split('\n'), [
     'PING 10.5.0.3 from VM tobikuda',
     'reply from 10.5.0.3: icmp_seq=1 time=1.000 ms',
-    '10.5.0.3: no answer in 500 ms: icmp_seq=2',
+    'no reply: icmp_seq=2 10.5.0.3: no answer in 500 ms',
     'reply from 10.5.0.3: icmp_seq=3 time=3.000 ms',
     '',
     '--- 10.5.0.3 ping statistics ---',
@@ -185,7 +185,7 @@ t.test('ping: nothing came back is exit code 1', async (t) => {
   t.equal(await code, 1);
   t.match(
     context.out(),
-    /nobody has 10\.5\.0\.9: icmp_seq=2\n\n---.*\n2 packets transmitted, 0 received, 100% packet loss\n$/,
+    /no reply: icmp_seq=2 nobody has 10\.5\.0\.9\n\n---.*\n2 packets transmitted, 0 received, 100% packet loss\n$/,
   );
   t.notMatch(context.out(), /rtt/);
 });
