@@ -25,7 +25,7 @@ export interface Seen {
   open: number;
 }
 
-export const PORTS = { http: [80, 8080, 443], echo: 7, sink: 9, source: 19, half: 20 } as const;
+export const PORTS = { http: [80, 8080, 443], echo: 7, sink: 9, source: 19, half: 20, late: 21 } as const;
 /** Bytes of the content that repeats; see contentHash. */
 const BLOCK = 64 * 1024;
 
@@ -127,6 +127,14 @@ function swallow(socket: Socket): void {
   socket.on('end', () => socket.end(`${bytes} ${hash.digest('hex')}\n`));
 }
 
+/** Once the other side has no more to say: an answer, and a second later its end. */
+function answerLate(socket: Socket): void {
+  socket.resume().on('end', () => {
+    socket.write('late answer');
+    setTimeout(() => socket.end(), 1000);
+  });
+}
+
 /** The first line is how much is wanted. */
 function pour(socket: Socket): void {
   socket.once('data', (line) => {
@@ -143,6 +151,7 @@ async function serve(addresses: readonly string[]): Promise<void> {
   }
   await listenTcp(PORTS.echo, (socket) => void socket.pipe(socket));
   await listenTcp(PORTS.half, speakFirst);
+  await listenTcp(PORTS.late, answerLate);
   await listenTcp(PORTS.sink, swallow);
   await listenTcp(PORTS.source, pour);
   // On each address by itself: an answer comes from the one that was asked.
