@@ -206,6 +206,7 @@ export class VpnTable {
     // A copy, of a Buffer too.
     const address = Uint8Array.from(bytes.subarray(at, at + (family === 4 ? 4 : 16)));
     if (!network.has(address) || !isOfOneNode(address) || isForAll(network, address)) return null;
+    if (this.#peers.get(address) !== undefined) return null;
     if (network.counts.learned >= MAX_LEARNED && !this.#sweep(network, now)) return null;
     const peer = this.#give(network, address, caller, 'learned');
     this.#nodesChanged(network);
