@@ -8,6 +8,7 @@ import { cpus, loadavg, release } from 'node:os';
 import { join } from 'node:path';
 import { boot } from './boot.ts';
 import { bus } from './bus.ts';
+import { cable } from './cable.ts';
 import { container } from './container.ts';
 import { type Bench, type BenchContext, OUT } from './context.ts';
 import { download } from './download.ts';
@@ -27,7 +28,7 @@ import { vpn } from './vpn.ts';
 
 const BENCHES: Bench[] = [
   ...[sizes, boot, latency, throughput, hostMemory, hash, download, line, container, imageBuild],
-  ...[exeUnitStart, exeUnitExec, exeUnitSpool, exeUnitOutput, bus, vpn],
+  ...[exeUnitStart, exeUnitExec, exeUnitSpool, exeUnitOutput, cable, bus, vpn],
 ];
 
 /** Average load beyond which something else disturbs the figures. */
