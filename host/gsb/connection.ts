@@ -11,6 +11,8 @@ import { formatGsbUrl } from './address.ts';
 import { encodeBody } from './body.ts';
 import { Broadcasts, type TopicHandler } from './broadcasts.ts';
 import { openReply } from './envelope.ts';
+import { CONGESTED } from './frame-batch.ts';
+import { FrameWriter, MAX_PUSHED } from './frame-pusher.ts';
 import { IncomingCalls } from './incoming.ts';
 import { closedError, Link, openSocket } from './link.ts';
 import { type Caller, OutgoingCalls } from './outgoing.ts';
@@ -49,9 +51,8 @@ const CONNECT_WAIT = 3000;
 /** Milliseconds before attempts: the first, then doubled, at most the last. */
 const FIRST_PAUSE = 250;
 const LONGEST_PAUSE = 1000;
-/** Bytes that wait for the socket, from which on raw pushes are dropped. */
-const CONGESTED = 1024 * 1024;
 const DEFAULT_CALLER = 'local';
+const EMPTY_ANSWER = { kind: 'callReply', code: 0, replyType: 'full', data: new Uint8Array(0) } as const;
 const HELLO = { kind: 'hello', name: 'ya-vm', version: '0.1.0' } as const;
 
 /** Returns at once and connects in the background; what is asked for until then goes out together with Hello. */
@@ -82,7 +83,7 @@ export class GsbConnection implements FrameBus {
     this.#options = options;
     this.#instanceId = options.instanceId ?? randomBytes(16);
     this.#registrations = new Registrations(() => this.#update());
-    this.#incoming = new IncomingCalls((address) => this.#registrations.find(address), options.logger);
+    this.#incoming = new IncomingCalls(this.#registrations, options.logger);
     this.#broadcasts = new Broadcasts(options.logger);
     this.#giveUpAfter(options.firstFor ?? options.reconnectFor ?? RECONNECT_FOR);
     void this.#stayConnected();
@@ -148,12 +149,20 @@ export class GsbConnection implements FrameBus {
   }
 
   pusher(address: string, caller: string): FramePusher {
+    const writer = new FrameWriter(address, caller);
     return {
-      push: (data, offset, length) => this.push(address, data.subarray(offset, offset + length), caller),
+      push: (data, offset, length) => {
+        if (length > MAX_PUSHED) return this.push(address, data.subarray(offset, offset + length), caller);
+        if (this.#link !== undefined && writer.write(data, offset, length, this.#link.frames)) return true;
+        this.#dropped++;
+        return false;
+      },
     };
   }
 
-  flushFrames(): void {}
+  flushFrames(): void {
+    this.#link?.frames.flush();
+  }
 
   /** Hands on what is sent to a topic, also after reconnects. Resolves when the bus took it. */
   async subscribe(topic: string, handler: TopicHandler): Promise<void> {
@@ -207,7 +216,12 @@ export class GsbConnection implements FrameBus {
       this.#outgoing.sendWaiting();
     });
     this.#update();
-    const error = await link.run((packet) => this.#receive(link, packet));
+    const answer = (requestId: string) => link.send({ ...EMPTY_ANSWER, requestId });
+    const error = await link.run({
+      frame: (bytes, start, end) => this.#incoming.takeFrame(bytes, start, end, answer),
+      packet: (packet) => this.#receive(link, packet),
+      flush: () => this.#incoming.flushFrames(),
+    });
     return this.#lost(error);
   }
 

@@ -4,6 +4,7 @@ import type { Logger } from '../lib/logger.ts';
 import { encodeBody, inflateBody } from './body.ts';
 import { errorEnvelope, failureText } from './envelope.ts';
 import { decodeFlex } from './flexbuffers/decode.ts';
+import { FrameIntake } from './frame-intake.ts';
 import { closedError, type Link } from './link.ts';
 import type { CallReply, CallRequest } from './packet.ts';
 import {
@@ -34,17 +35,44 @@ interface OpenCall {
   size: number;
 }
 
+/** Our names on the bus. */
+export interface Bindings {
+  /** Another number when a name came or went. */
+  readonly version: number;
+  /** The binding with this very address. */
+  find(address: string): Binding | undefined;
+}
+
 export class IncomingCalls {
-  readonly #find: (address: string) => Binding | undefined;
+  readonly #bindings: Bindings;
   readonly #logger: Logger;
   readonly #open = new Set<OpenCall>();
+  readonly #frames: FrameIntake;
   #bodies = 0;
   #ending = false;
 
-  /** @param find The binding with this very address. */
-  constructor(find: (address: string) => Binding | undefined, logger: Logger) {
-    this.#find = find;
+  constructor(bindings: Bindings, logger: Logger) {
+    this.#bindings = bindings;
     this.#logger = logger;
+    this.#frames = new FrameIntake({
+      get version() {
+        return bindings.version;
+      },
+      frames: (address) => {
+        const binding = this.#lookUp(address);
+        return binding !== undefined && 'frames' in binding ? binding.frames : null;
+      },
+    });
+  }
+
+  /** Takes a call for a name that takes frames, not decoded; false: it is something else. See {@link FrameIntake.take}. */
+  takeFrame(bytes: Uint8Array, start: number, end: number, answer: (requestId: string) => void): boolean {
+    return !this.#ending && this.#frames.take(bytes, start, end, answer);
+  }
+
+  /** All that one read of the socket brought is here. */
+  flushFrames(): void {
+    this.#frames.flush();
   }
 
   receive(link: Link, request: CallRequest): void {
@@ -79,7 +107,7 @@ export class IncomingCalls {
   /** The longest binding that the address begins with, in whole parts. */
   #lookUp(address: string): Binding | undefined {
     for (let end = address.length; end > 0; end = address.lastIndexOf('/', end - 1)) {
-      const binding = this.#find(address.slice(0, end));
+      const binding = this.#bindings.find(address.slice(0, end));
       if (binding !== undefined) return binding;
     }
     return undefined;
@@ -118,10 +146,9 @@ export class IncomingCalls {
     }
   }
 
-  #takeFrame(call: OpenCall, { frame, flush }: FrameHandler): void {
+  #takeFrame(call: OpenCall, handler: FrameHandler): void {
     const { data, caller, address } = call.request;
-    frame(data, 0, data.length, caller, address);
-    flush?.();
+    this.#frames.hand(handler, data, 0, data.length, caller, address);
     reply(call, {});
   }
 

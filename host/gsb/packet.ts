@@ -5,6 +5,9 @@
  */
 import { Reader, Writer } from 'protobufjs/minimal.js';
 import { toError, YavmError } from '../lib/errors.ts';
+import { LENGTH_BYTES, MAX_PACKET, PacketCutter } from './packet-cutter.ts';
+
+export { MAX_PACKET };
 
 export type CallReplyCode = 0 | 400 | 500;
 
@@ -44,10 +47,6 @@ export interface CallReply {
 }
 
 export type PacketKind = Packet['kind'];
-
-/** Bytes of a frame at most, without its length: an Exec's script or a batch's results have room. */
-export const MAX_PACKET = 64 * 1024 * 1024;
-const LENGTH_BYTES = 4;
 
 type Wire = 'string' | 'bytes' | 'bool';
 /** An enum's values by their numbers on the wire. */
@@ -138,8 +137,6 @@ const DELIMITED = 2;
 const LARGE_DATA = 4096;
 /** Data from this size on are not copied at all by {@link encodePieces}. Bytes. */
 const HUGE_DATA = 32 * 1024;
-/** Memory for a frame that is not complete, as a multiple of what is there: an event of 128 KiB fits at its first 64. */
-const GROWTH = 4;
 const NO_BYTES = new Uint8Array(0);
 
 /** A frame, its length included. Fields at their defaults are left out. @throws {YavmError} YAVM_E_GSB_FRAME beyond 4 GiB */
@@ -206,19 +203,13 @@ function numberOf(names: Enum, value: unknown): number {
   return Number(Object.keys(names).find((number) => names[Number(number)] === value));
 }
 
-/**
- * Cuts a byte stream into packets. Holds one incomplete frame at most, and no more memory than four times what
- * has arrived of it.
- */
+/** Cuts a byte stream into packets; memory as {@link PacketCutter}. */
 export class PacketDecoder {
-  readonly #most: number;
-  /** The beginning of a frame, `#held` bytes of it. */
-  #buffer: Uint8Array = NO_BYTES;
-  #held = 0;
+  readonly #cutter: PacketCutter;
 
   /** @param most Bytes of a frame that is accepted, without its length. */
-  constructor(most: number = MAX_PACKET) {
-    this.#most = most;
+  constructor(most?: number) {
+    this.#cutter = new PacketCutter({ most });
   }
 
   /**
@@ -226,57 +217,13 @@ export class PacketDecoder {
    * @throws {YavmError} YAVM_E_GSB_FRAME when they are no packet; nothing can follow then.
    */
   *push(bytes: Uint8Array): Generator<Packet, void> {
-    let offset = 0;
-    while (offset < bytes.length) {
-      if (this.#held === 0) {
-        const end = offset + LENGTH_BYTES + (this.#frameLength(bytes.subarray(offset)) ?? bytes.length);
-        if (end <= bytes.length) {
-          const frame = bytes.subarray(offset + LENGTH_BYTES, end);
-          offset = end;
-          yield decodePacket(frame);
-          continue;
-        }
-      }
-      offset += this.#hold(bytes.subarray(offset));
-      const length = this.#frameLength(this.#buffer.subarray(0, this.#held));
-      if (length !== undefined && this.#held === LENGTH_BYTES + length) {
-        const frame = this.#buffer.subarray(LENGTH_BYTES, this.#held);
-        this.#buffer = NO_BYTES;
-        this.#held = 0;
-        yield decodePacket(frame);
-      }
-    }
+    this.#cutter.feed(bytes);
+    while (this.#cutter.next()) yield decodePacket(this.#cutter.keep());
   }
 
   /** Bytes of an incomplete frame that have arrived. */
   get held(): number {
-    return this.#held;
-  }
-
-  /** What the length at the beginning of `bytes` says; undefined when not all of it is there. */
-  #frameLength(bytes: Uint8Array): number | undefined {
-    if (bytes.length < LENGTH_BYTES) return undefined;
-    const [a = 0, b = 0, c = 0, d = 0] = bytes;
-    const length = a * 0x1000000 + (b << 16) + (c << 8) + d;
-    if (length > this.#most) throw frameError(`${length} bytes are announced, ${this.#most} are accepted`);
-    return length;
-  }
-
-  /** Keeps what belongs to the frame that is being collected; returns how much that was. */
-  #hold(bytes: Uint8Array): number {
-    const length = this.#frameLength(this.#buffer.subarray(0, this.#held));
-    const whole = length === undefined ? LENGTH_BYTES : LENGTH_BYTES + length;
-    const taken = Math.min(bytes.length, whole - this.#held);
-    const size = this.#held + taken;
-    if (size > this.#buffer.length) {
-      // Grown, not allocated as announced: who announces 64 MiB has to send them before they cost anything.
-      const grown = Buffer.allocUnsafeSlow(Math.max(size, Math.min(whole, GROWTH * size)));
-      grown.set(this.#buffer.subarray(0, this.#held));
-      this.#buffer = grown;
-    }
-    this.#buffer.set(bytes.subarray(0, taken), this.#held);
-    this.#held = size;
-    return taken;
+    return this.#cutter.held;
   }
 }
 

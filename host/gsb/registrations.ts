@@ -36,6 +36,7 @@ export class Registrations {
   readonly #names = new Map<string, Name>();
   readonly #onChange: () => void;
   #link: Link | undefined;
+  #version = 0;
   /** In the order of the requests on this connection. */
   #registering: Name[] = [];
   #unregistering: Deferred<void>[] = [];
@@ -59,6 +60,11 @@ export class Registrations {
     return [...this.#names.values()].find(refused)?.address;
   }
 
+  /** Another number when a name came or went. */
+  get version(): number {
+    return this.#version;
+  }
+
   find(address: string): Binding | undefined {
     return this.#names.get(address)?.binding;
   }
@@ -75,6 +81,7 @@ export class Registrations {
       done: deferred(),
     };
     this.#names.set(address, name);
+    this.#version++;
     this.#register(name);
     return name.done.promise;
   }
@@ -83,6 +90,7 @@ export class Registrations {
     const name = this.#names.get(address);
     if (name === undefined) return;
     this.#names.delete(address);
+    this.#version++;
     name.done.reject(closedError(new Error('the name was given up')));
     this.#onChange();
     await this.#unregister(name);
@@ -113,6 +121,7 @@ export class Registrations {
   async end(reason: YavmError): Promise<void> {
     const names = [...this.#names.values()];
     this.#names.clear();
+    this.#version++;
     for (const { done } of names) done.reject(reason);
     const answered = Promise.all(names.map((name) => this.#unregister(name)));
     await withDeadline(answered, LAST_REPLY_WAIT, 'the bus').catch(() => {});
@@ -141,6 +150,7 @@ export class Registrations {
       name.done.resolve();
     } else if (code === 400 || (!name.shared && !name.ours && name.attempts >= FIRST_ATTEMPTS)) {
       this.#names.delete(name.address);
+      this.#version++;
       name.done.reject(code === 409 ? takenError(name.address) : refusedError(name.address));
     } else {
       const timer = setTimeout(() => {
