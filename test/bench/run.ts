@@ -22,13 +22,14 @@ import { hostMemory } from './host-memory.ts';
 import { imageBuild } from './image-build.ts';
 import { latency } from './latency.ts';
 import { line } from './line.ts';
+import { relay } from './relay.ts';
 import { sizes } from './sizes.ts';
 import { throughput } from './throughput.ts';
 import { vpn } from './vpn.ts';
 
 const BENCHES: Bench[] = [
   ...[sizes, boot, latency, throughput, hostMemory, hash, download, line, container, imageBuild],
-  ...[exeUnitStart, exeUnitExec, exeUnitSpool, exeUnitOutput, cable, bus, vpn],
+  ...[exeUnitStart, exeUnitExec, exeUnitSpool, exeUnitOutput, cable, bus, relay, vpn],
 ];
 
 /** Average load beyond which something else disturbs the figures. */
