@@ -1,5 +1,6 @@
 /** The framing of streams: reads that split and merge frames, bytes that are none, and ranges sent as they came. */
 import t from 'tap';
+import { isYavmError } from '../../host/lib/errors.ts';
 import type { StreamLink } from '../../host/network/nic/stream-link.ts';
 import { MAX_FRAME } from '../../host/network/types.ts';
 import { Arrivals, bareStream, frame, framed, native, turn } from '../lib/cables.ts';
@@ -124,6 +125,28 @@ t.test('bytes that are no frames end the link, after the frames before them', as
       t.equal(came.length, before, 'nothing comes any more');
     }
   }
+});
+
+t.test('random bytes are frames or the end, and nothing else', async (t) => {
+  let ended = 0;
+  for (let round = 0; round < count(2000); round++) {
+    const { link, arrivals, far } = bareStream(t);
+    const bytes = random.bytes(random.between(1, 3000));
+    // Half of them look like lengths that are sound.
+    for (let at = 0; at + 4 < bytes.length; at += random.between(4, 40)) bytes.fill(0, at, at + 3);
+    await write(far, bytes);
+    native.close(far);
+    await arrivals.until(({ end }) => end !== undefined);
+    const { end, frames } = arrivals;
+    if (end !== null) {
+      ended++;
+      if (!isYavmError(end, 'YAVM_E_NET_FRAME')) t.fail(`${end}`);
+    }
+    const total = frames.reduce((sum, one) => sum + one.length + 4, 0);
+    if (total > bytes.length || frames.length !== link.counters.framesIn) t.fail(`round ${round}`);
+    link.close();
+  }
+  t.ok(ended > 0, `${ended} ended by a length that is none`);
 });
 
 t.test('a stream that ends in the middle of a frame ends', async (t) => {
