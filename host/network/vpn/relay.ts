@@ -65,9 +65,11 @@ export async function openVpnRelayWith(
   let bus: FrameBus | undefined;
   let relay: Relay;
   try {
-    checkNetworks(setup.networks);
     bus = effects.connect(setup.gsbUrl, parts.logger);
-    relay = new Relay(setup, parts, effects, bus, await askOwnId(bus));
+    // First, as upstream: where both fail, the requestor is told of the identity.
+    const nodeId = await askOwnId(bus);
+    checkNetworks(setup.networks);
+    relay = new Relay(setup, parts, effects, bus, nodeId);
   } catch (error) {
     parts.native.close(setup.nic.fd);
     await bus?.close();
