@@ -88,11 +88,13 @@ export function parseRange(text: string): Range {
 
 /** What the address, or one inside it, is reserved for; null: it is a public one. Address of 4 or 16 bytes. */
 export function reservedFor(address: Uint8Array): string | null {
+  const what = ownRange(address);
+  if (what !== null && what !== 'embedded') return what;
   for (const inner of embeddedIn(address)) {
-    const what = ownRange(inner);
-    if (what !== null) return what;
+    const inside = ownRange(inner);
+    if (inside !== null) return inside;
   }
-  return ownRange(address);
+  return what;
 }
 
 /** IPv4 addresses that an IPv6 one carries: who goes there may end up here. */
