@@ -23,6 +23,7 @@ import { imageBuild } from './image-build.ts';
 import { latency } from './latency.ts';
 import { line } from './line.ts';
 import { relay } from './relay.ts';
+import { outbound } from './outbound.ts';
 import { sizes } from './sizes.ts';
 import { throughput } from './throughput.ts';
 import { vpn } from './vpn.ts';

@@ -122,25 +122,29 @@ static int ListenFirst(char **words) {
   return close(fd);
 }
 
-/* send HOST PORT BYTES: zeros, and what the other side says at the end. */
+/* send HOST PORT BYTES: that many digits and a NUL, which ends it; prints what the other side says to that, and milliseconds. */
 static int Send(char **words) {
   int fd = MustConnect(words[0], words[1]);
+  long began = Now();
+  memset(piece, '0', sizeof piece);
   for (long long left = atoll(words[2]); left > 0;) {
     size_t part = left < (long long)sizeof piece ? (size_t)left : sizeof piece;
     WriteAll(fd, piece, part);
     left -= part;
   }
-  shutdown(fd, SHUT_WR);
+  WriteAll(fd, "", 1);
   Drain(fd, 1);
+  printf("%ld\n", Now() - began);
   return 0;
 }
 
-/* receive HOST PORT BYTES: asks for them, and passes them to stdout, or with a fourth word counts them. */
+/* receive HOST PORT BYTES: asks for them, and passes them to stdout, or with a fourth word counts them and milliseconds. */
 static int Receive(int count, char **words) {
   int fd = MustConnect(words[0], words[1]);
+  long began = Now();
   dprintf(fd, "%s\n", words[2]);
   long long got = Drain(fd, count > 3 ? -1 : 1);
-  if (count > 3) printf("%lld\n", got);
+  if (count > 3) printf("%lld\n%ld\n", got, Now() - began);
   return 0;
 }
 

@@ -116,15 +116,21 @@ function speakFirst(socket: Socket): void {
   socket.on('end', () => note(seen.received, text));
 }
 
-/** Counts what comes, and tells it at the end: `SIZE SHA256`. */
+/** Counts what comes up to a NUL or the end, and tells it: `SIZE SHA256`. */
 function swallow(socket: Socket): void {
   const hash = createHash('sha256');
   let bytes = 0;
+  const tell = () => socket.end(`${bytes} ${hash.digest('hex')}\n`);
   socket.on('data', (piece) => {
-    hash.update(piece);
-    bytes += piece.length;
+    const last = piece.at(-1) === 0;
+    const counted = last ? piece.subarray(0, -1) : piece;
+    hash.update(counted);
+    bytes += counted.length;
+    if (!last) return;
+    socket.off('end', tell);
+    tell();
   });
-  socket.on('end', () => socket.end(`${bytes} ${hash.digest('hex')}\n`));
+  socket.on('end', tell);
 }
 
 /** Once the other side has no more to say: an answer, and a second later its end. */
