@@ -30,7 +30,7 @@ import { vpn } from './vpn.ts';
 
 const BENCHES: Bench[] = [
   ...[sizes, boot, latency, throughput, hostMemory, hash, download, line, container, imageBuild],
-  ...[exeUnitStart, exeUnitExec, exeUnitSpool, exeUnitOutput, cable, bus, relay, vpn],
+  ...[exeUnitStart, exeUnitExec, exeUnitSpool, exeUnitOutput, cable, bus, relay, vpn, outbound],
 ];
 
 /** Average load beyond which something else disturbs the figures. */
