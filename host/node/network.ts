@@ -18,6 +18,17 @@ export interface Member {
 
 export class LocalNetwork {
   readonly #members = new Map<string, Member>();
+  #version = 0;
+
+  /** Another number when any name in it came or went. */
+  get version(): number {
+    return this.#version;
+  }
+
+  /** A member's names have changed. */
+  changed(): void {
+    this.#version++;
+  }
 
   /** @throws {YavmError} YAVM_E_NODE_TAKEN when a node with this id is here */
   join(member: Member): void {
@@ -26,11 +37,14 @@ export class LocalNetwork {
       throw new YavmError('YAVM_E_NODE_TAKEN', `${nodeId}: a node with this id is in the network already`);
     }
     this.#members.set(nodeId, member);
+    this.changed();
   }
 
   /** Calls to it find nobody from now on. Nothing happens when it has left. */
   leave(member: Member): void {
-    if (this.#members.get(member.nodeId) === member) this.#members.delete(member.nodeId);
+    if (this.#members.get(member.nodeId) !== member) return;
+    this.#members.delete(member.nodeId);
+    this.changed();
   }
 
   find(nodeId: string): Member | undefined {

@@ -3,6 +3,7 @@
  * nobody for longer than a configurable time (exe-unit.md 1.6, 1.7); so memory is bounded by the number of peers.
  */
 import type { Socket } from 'node:net';
+import { FrameBatch } from '../gsb/frame-batch.ts';
 import type { Clock } from './clock.ts';
 
 /** Messages in a peer's buffer from which on others wait: the real router's mark (1.7). */
@@ -10,13 +11,12 @@ const MAX_MESSAGES = 16;
 /** Bytes in it from which on others wait: 16 messages may be of any size. */
 const MAX_BYTES = 8 * 1024 * 1024;
 
-/** Bytes in it from which on frames are dropped: less than a messages' mark, so that they do not hold messages back. */
-const MAX_FRAMES = 1024 * 1024;
-
 /** What became of a message: in the buffer; given up after the time; the peer is gone. */
 export type Sent = 'taken' | 'stalled' | 'lost';
 
 export class Outbox {
+  /** Frames, written together; they do not count as messages, and have a bound of their own. */
+  readonly frames: FrameBatch;
   readonly #socket: Socket;
   readonly #clock: Clock;
   readonly #stalledAfter: number;
@@ -26,6 +26,7 @@ export class Outbox {
   #closed = false;
 
   constructor(socket: Socket, clock: Clock, stalledAfter: number) {
+    this.frames = new FrameBatch(socket);
     this.#socket = socket;
     this.#clock = clock;
     this.#stalledAfter = stalledAfter;
@@ -46,15 +47,9 @@ export class Outbox {
     return true;
   }
 
-  /** Buffers a message that may get lost, however many there are; false: it was dropped. */
-  push(message: Uint8Array): boolean {
-    if (this.#closed || this.#waiting.size > 0 || this.#bytes > MAX_FRAMES) return false;
-    this.#bytes += message.byteLength;
-    this.#socket.write(message, () => {
-      this.#bytes -= message.byteLength;
-      this.#wake();
-    });
-    return true;
+  /** Whether a frame may be added; one that must not get lost comes behind what waits. */
+  takesFrames(lossy: boolean): boolean {
+    return !this.#closed && this.#waiting.size === 0 && (lossy || this.#hasRoom());
   }
 
   /** Who waits learns that the peer is gone. */
@@ -68,12 +63,15 @@ export class Outbox {
   }
 
   #write(message: Uint8Array): void {
+    this.frames.flushAll();
     this.#messages++;
     this.#bytes += message.byteLength;
-    this.#socket.write(message, () => {
+    this.#socket.write(message, (error) => {
       this.#messages--;
       this.#bytes -= message.byteLength;
-      this.#wake();
+      // One that is gone has no room: what waits is lost, even before its end is seen.
+      if (error) this.close();
+      else this.#wake();
     });
   }
 

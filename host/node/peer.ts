@@ -1,5 +1,6 @@
 /** One connection to the router: its socket, its names, and who waits for its answers. */
 import type { Socket } from 'node:net';
+import type { FrameBatch } from '../gsb/frame-batch.ts';
 import { encodePacket, type Packet } from '../gsb/packet.ts';
 import type { Clock } from './clock.ts';
 import { Outbox, type Sent } from './outbox.ts';
@@ -60,9 +61,14 @@ export class Peer {
     return this.#outbox.offer(encodePacket(packet));
   }
 
-  /** Sends a frame, one of many; see {@link Outbox.push}. */
-  push(packet: Packet): boolean {
-    return this.#outbox.push(encodePacket(packet));
+  /** Where frames for it are put, if it {@link takesFrames}. */
+  get frames(): FrameBatch {
+    return this.#outbox.frames;
+  }
+
+  /** See {@link Outbox.takesFrames}. */
+  takesFrames(lossy: boolean): boolean {
+    return this.#outbox.takesFrames(lossy);
   }
 
   /** Calls of a peer that is gone need no answer any more. */

@@ -8,16 +8,19 @@
  */
 import { randomBytes } from 'node:crypto';
 import { createServer, type Server, type Socket } from 'node:net';
-import { type Packet, PacketDecoder } from '../gsb/packet.ts';
+import { decodePacket, type Packet } from '../gsb/packet.ts';
+import type { PacketCutter } from '../gsb/packet-cutter.ts';
 import type { GsbAddress } from '../gsb/types.ts';
 import { describeError } from '../lib/errors.ts';
 import { type Logger, silentLogger } from '../lib/logger.ts';
 import { type Clock, systemClock } from './clock.ts';
+import { type Arrival, FrameRoutes } from './frame-routes.ts';
 import { listenOn } from './listen.ts';
 import { netAddress } from './net-address.ts';
 import { LocalNetwork, type Member } from './network.ts';
 import type { Sent } from './outbox.ts';
 import { MAX_NAMES, MAX_PENDING, Peer } from './peer.ts';
+import { PeerReader } from './peer-reader.ts';
 import { MAX_NAME, Routes, Topics } from './routes.ts';
 
 /** What the router tells who is interested: connections and names; not calls, which are too many. */
@@ -54,13 +57,6 @@ const CODE = { ok: 0, badRequest: 400, notFound: 404, conflict: 409, serviceFail
 
 type PacketOf<Kind extends Packet['kind']> = Extract<Packet, { kind: Kind }>;
 
-/** A call, who gets it, and whether it may get lost on the way. */
-interface Arrival {
-  to: Peer | undefined;
-  packet: PacketOf<'callRequest'>;
-  lossy: boolean;
-}
-
 /** Thrown where a peer breaks the protocol; the text is for the log. */
 class Violation extends Error {}
 
@@ -71,6 +67,7 @@ export class GsbRouter implements Member {
   readonly #peers = new Set<Peer>();
   readonly #routes = new Routes<Peer>();
   readonly #topics = new Topics<Peer>();
+  readonly #frames: FrameRoutes;
   readonly #stopWatching: () => void;
   #count = 0;
 
@@ -80,6 +77,12 @@ export class GsbRouter implements Member {
     const { pingInterval = 10_000, pingTimeout = 20_000, stalledAfter = 60_000, nodeId = '' } = options;
     const { network = new LocalNetwork() } = options;
     this.#options = { logger, clock, report, pingInterval, pingTimeout, stalledAfter, nodeId, network };
+    this.#frames = new FrameRoutes({
+      get version() {
+        return network.version;
+      },
+      arrival: (request) => this.#arriving(request),
+    });
     network.join(this);
     this.#stopWatching = clock.every(pingInterval, () => this.#watch());
   }
@@ -140,25 +143,29 @@ export class GsbRouter implements Member {
     socket.once('close', () => this.#drop(peer, 'the connection was lost'));
     report({ kind: 'connected', peer: peer.number });
     peer.offer({ ...HELLO, instanceId: this.#instanceId });
-    void this.#serve(peer);
+    this.#serve(peer);
   }
 
-  /** Reads packets, one at a time: the next one waits until the last one's destination took it. Never rejects. */
-  async #serve(peer: Peer): Promise<void> {
-    const decoder = new PacketDecoder();
-    try {
-      for await (const chunk of peer.socket as AsyncIterable<Uint8Array>) {
-        for (const packet of decoder.push(chunk)) {
-          peer.heard = this.#options.clock.now();
-          const wait = this.#take(peer, packet);
-          if (wait) await this.#waitFor(peer, wait);
-          if (peer.closed !== null) return;
-        }
-      }
-      this.#drop(peer, 'it closed the connection');
-    } catch (error) {
-      this.#drop(peer, describeError(error));
-    }
+  #serve(peer: Peer): void {
+    const reader = new PeerReader({
+      socket: peer.socket,
+      take: (packet) => {
+        const wait = this.#receive(peer, packet);
+        // Its own packet may have ended it.
+        if (peer.closed !== null) reader.stop();
+        return wait && this.#waitFor(peer, wait);
+      },
+      flush: () => {
+        peer.heard = this.#options.clock.now();
+        this.#frames.flush();
+      },
+      ended: (error) =>
+        this.#drop(peer, error === undefined ? 'it closed the connection' : describeError(error)),
+    });
+  }
+
+  #receive(peer: Peer, packet: PacketCutter): Promise<void> | undefined {
+    return this.#frames.forward(packet) ? undefined : this.#take(peer, decodePacket(packet.keep()));
   }
 
   async #waitFor(peer: Peer, wait: Promise<void>): Promise<void> {
@@ -173,6 +180,7 @@ export class GsbRouter implements Member {
     if (!this.#peers.delete(peer)) return;
     const released = [...peer.names];
     for (const name of peer.names) this.#routes.unregister(name, peer);
+    this.#options.network.changed();
     for (const topic of peer.topics) this.#topics.unsubscribe(topic, peer);
     // Whoever waits for its answers gets none, as with the real router.
     peer.close(reason);
@@ -248,6 +256,7 @@ export class GsbRouter implements Member {
     const fits = address.length <= MAX_NAME && from.names.size < MAX_NAMES;
     const taken = fits && this.#routes.register(address, from);
     if (taken) from.names.add(address);
+    this.#options.network.changed();
     this.#options.report({ kind: taken ? 'registered' : 'refused', peer: from.number, address });
     const code = taken ? CODE.ok : fits ? CODE.conflict : CODE.badRequest;
     return this.#answer(from, { kind: 'registerReply', code, message: '' });
@@ -256,6 +265,7 @@ export class GsbRouter implements Member {
   #unregister(from: Peer, address: string): Promise<void> | undefined {
     const was = from.names.delete(address) && this.#routes.unregister(address, from);
     if (was) this.#options.report({ kind: 'unregistered', peer: from.number, address });
+    this.#options.network.changed();
     return this.#answer(from, { kind: 'unregisterReply', code: was ? CODE.ok : CODE.notFound });
   }
 
@@ -290,10 +300,8 @@ export class GsbRouter implements Member {
   #call(from: Peer, request: PacketOf<'callRequest'>): Promise<void> | undefined {
     const { to, packet, lossy } = this.#arriving(request);
     const { requestId, noReply } = packet;
-    if (noReply && lossy) {
-      to?.push(packet);
-      return undefined;
-    }
+    // Those that may get lost come here only when they are written in an unusual way, or are very large.
+    if (noReply && lossy) return to && void to.offer(packet);
     if (noReply) return to && ignore(to.send(packet));
     if (!to) return this.#refuse(from, requestId, CODE.badRequest, 'endpoint address not found');
     const fits = requestId.length <= MAX_NAME && to.pending.size < MAX_PENDING;
