@@ -85,6 +85,8 @@ export interface RelayAt {
 export interface RelayAtOptions {
   requestorId?: string | null;
   kind?: LinkKind;
+  /** Folder where siblings meet; default one of its own. */
+  siblings?: string;
 }
 
 /** A relay on the node's bus; ends with the test. */
@@ -92,7 +94,7 @@ export async function relayAt(
   t: Owner,
   node: LocalNode,
   networks: NetworkSource[],
-  { requestorId = null, kind = 'udp' }: RelayAtOptions = {},
+  { requestorId = null, kind = 'udp', siblings = socketFolder(t) }: RelayAtOptions = {},
 ): Promise<RelayAt> {
   const native = loadNative();
   const { near, backend } = makeCable(native, kind);
@@ -102,7 +104,7 @@ export async function relayAt(
   const setup = {
     ...{ networks: parseNetworks(networks), gsbUrl: node.url, requestorId, nic: near },
     mac: formatMac(macOf('guest', parseIp(networks[0]?.nodeIp ?? ''))),
-    siblings: socketFolder(t),
+    siblings,
   };
   const parts = { native, logger: noteLog(records), counters: new SharedArrayBuffer(32) };
   const guest = new TestGuest(far);

@@ -1,11 +1,11 @@
 /** Relays on the embedded node's bus: with a requestor that speaks GSB alone, as yagna does, and with each other. */
 import t from 'tap';
 import { type Flex, FlexUInts } from '../../host/gsb/types.ts';
-import { parseIp } from '../../host/network/frame/address.ts';
+import { formatIp, parseIp } from '../../host/network/frame/address.ts';
 import { buildArp } from '../../host/network/frame/arp.ts';
 import { readU16 } from '../../host/network/frame/layout.ts';
 import type { LinkKind } from '../../host/network/types.ts';
-import { RawPeer } from '../lib/gsb-peer.ts';
+import { RawPeer, socketFolder } from '../lib/gsb-peer.ts';
 import { count, soak } from '../lib/scale.ts';
 import { echo, nodeId, peerMac, udp } from '../lib/vpn-frames.ts';
 import { relayAt, TestNodes, TestRequestor, until } from '../lib/vpn-nodes.ts';
@@ -94,6 +94,53 @@ t.test('names that another activity has: they are ours as soon as it ends', asyn
   requestor.push(A, 'n', echo('request', '10.5.0.1', '10.5.0.2'));
   await until(() => requestor.frames.length === 2, 'the echo');
   t.equal(records.filter(({ message }) => message.includes('another activity has')).length, 1);
+});
+
+t.test('two VMs of one requestor at one node: the first has the names, and the second follows', async (t) => {
+  const nodes = new TestNodes(t);
+  const [provider, other] = [await nodes.start(A), await nodes.start(B)];
+  const table = { '10.5.0.1': B, '10.5.0.2': A, '10.5.0.3': A };
+  const network = (nodeIp: string) => [{ ...FOUR, nodes: table, nodeIp }];
+  const options = { requestorId: 'r', siblings: socketFolder(t) };
+  const first = await relayAt(t, provider, network('10.5.0.2'), options);
+  const second = await relayAt(t, provider, network('10.5.0.3'), options);
+  const role = ({ relay }: typeof first) => relay.stats().networks[0]?.role;
+  t.same([role(first), role(second)], ['owner', 'sibling']);
+  const requestor = await TestRequestor.at(t, other, 'n');
+  const echoes = async (from: string) => {
+    requestor.push(A, 'n', echo('request', '10.5.0.1', from));
+    await until(() => requestor.frames.length > 0, `an echo of ${from}`);
+    return formatIp(requestor.frames.splice(0)[0]?.frame.subarray(26, 30) ?? []);
+  };
+  t.equal(await echoes('10.5.0.2'), '10.5.0.2');
+  t.equal(await echoes('10.5.0.3'), '10.5.0.3', 'by way of the first');
+  t.equal(first.guest.count, 1, 'which has not seen it');
+  t.ok((await second.relay.ping('10.5.0.2', 20_000)).milliseconds > 0);
+  t.ok((await first.relay.ping('10.5.0.3', 20_000)).milliseconds > 0);
+  t.match(
+    second.relay.stats().networks[0]?.peers.find(({ address }) => address === '10.5.0.2'),
+    { kind: 'local', nodeId: A },
+  );
+  const nodesOf = { '10.5.0.9': C };
+  const add = { addNodes: { network_id: 'n', nodes: nodesOf } };
+  await requestor.gsb.call(`/net/${A}/vpn/n/VpnControl`, add, soon);
+  const knows = () => second.relay.stats().networks[0]?.peers.some(({ address }) => address === '10.5.0.9');
+  await until(() => knows() === true, 'the change, at the second');
+  await first.relay.close();
+  await until(() => role(second) === 'owner', 'the names');
+  t.equal(await echoes('10.5.0.3'), '10.5.0.3');
+});
+
+t.test('VMs of other requestors do not share a network, whatever its name', async (t) => {
+  const nodes = new TestNodes(t);
+  const provider = await nodes.start(A);
+  const siblings = socketFolder(t);
+  const first = await relayAt(t, provider, [at('10.5.0.2')], { requestorId: 'r', siblings });
+  const second = await relayAt(t, provider, [at('10.5.0.2')], { requestorId: 's', siblings });
+  t.equal(second.relay.stats().networks[0]?.role, 'waiting');
+  t.match(second.records.map(({ message }) => message).join(), /another activity has/);
+  await first.relay.close();
+  await until(() => second.relay.stats().networks[0]?.role === 'owner', 'the names');
 });
 
 t.test('a bus that restarts', async (t) => {
