@@ -157,6 +157,8 @@ const ROLES: { [Name in Role]: (given: Given[Name]) => Promise<[Answer, Handlers
     const far = createSocket({ type: 'udp4', sendBufferSize: BUFFER });
     near.on('message', (frame) => far.send(frame));
     for (const socket of [near, far]) {
+      // The other end is closed before this one.
+      socket.on('error', () => {});
       socket.bind(0, '127.0.0.1');
       await once(socket, 'listening');
     }

@@ -10,7 +10,7 @@ const BATCH = 64;
 const STRIDE = 2048;
 const READABLE = 1;
 /** Milliseconds without an arrival after which what is under way is lost. */
-const PATIENCE = 50;
+const PATIENCE = 200;
 
 /** Places in a counter's Int32Array. */
 const ARRIVED = 0;
