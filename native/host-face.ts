@@ -13,6 +13,8 @@ export interface HostNative extends Native {
   cable(kind: 'udp' | 'unix-datagram' | 'tcp' | 'unix', buffer: number): [near: number, far: number];
   /** A UDP socket on 127.0.0.1 (a port of the system's choice, returned), connected to a numeric IPv4 address. */
   udpConnect(address: string, port: number, buffer: number): [fd: number, port: number];
+  /** Datagrams of fewer than `least` bytes do not arrive at this UDP socket from now on: the kernel drops them. */
+  dropShort(fd: number, least: number): void;
   /** A TCP socket that is connecting (non-blocking) to a numeric IPv4 address; TCP_NODELAY. */
   tcpConnect(address: string, port: number): number;
   /** A TCP socket listening on 127.0.0.1 for one connection, and its port. */

@@ -6,7 +6,7 @@ import { isIPv4 } from 'node:net';
 import type { HostNative } from '../../native/host-face.ts';
 import { sleep } from '../lib/deadline.ts';
 import { YavmError } from '../lib/errors.ts';
-import type { NicBackend } from '../network/types.ts';
+import { ETHERNET_HEADER, type NicBackend } from '../network/types.ts';
 import type { Endpoint, NetworkInterface } from './messages.ts';
 
 const KINDS = ['udp', 'tcp-connect', 'tcp-listen'] as const;
@@ -79,6 +79,8 @@ export async function openEndpoint(
     switch (url.kind) {
       case 'udp': {
         const [fd, port] = native.udpConnect(url.address, url.port, BUFFER);
+        // QEMU takes an empty datagram for the end of the cable, and what is sent here is decided by peers of the VPN.
+        native.dropShort(fd, ETHERNET_HEADER);
         return {
           nic: { kind: 'datagram', fd },
           answer: { kind: 'udp-datagram', address: `${LOOPBACK}:${port}` },

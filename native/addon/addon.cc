@@ -126,6 +126,7 @@ constexpr Export kExports[] = {
 #ifdef YAVM_UNDER_NODE
     {"cable", Call<Cable>},
     {"udpConnect", Call<UdpConnect>},
+    {"dropShort", Call<DropShort>},
     {"tcpConnect", Call<TcpConnect>},
     {"tcpListen", Call<TcpListen>},
     {"receiveDatagrams", Call<ReceiveDatagrams>},

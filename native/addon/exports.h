@@ -162,6 +162,7 @@ Napi::Value Uname(const Napi::CallbackInfo& info);
 // sockets.cc (Node's alone)
 Napi::Value Cable(const Napi::CallbackInfo& info);
 Napi::Value UdpConnect(const Napi::CallbackInfo& info);
+Napi::Value DropShort(const Napi::CallbackInfo& info);
 Napi::Value TcpConnect(const Napi::CallbackInfo& info);
 Napi::Value TcpListen(const Napi::CallbackInfo& info);
 

@@ -3,6 +3,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <linux/filter.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <string.h>
@@ -167,6 +168,25 @@ Napi::Value UdpConnect(const Napi::CallbackInfo& info) {
   if (!failed.call && connect(fd.get(), Generic(&address), sizeof address) < 0) failed = Failed("connect");
   if (failed.call) return Fail(args.Env(), failed.error, failed.call);
   return Pair(args.Env(), fd.Release(), ntohs(bound.sin_port));
+}
+
+// The kernel shows its filter a datagram from the UDP header on, 8 bytes.
+Napi::Value DropShort(const Napi::CallbackInfo& info) {
+  Args args(info, "dropShort");
+  const int fd = args.Fd(0, "fd");
+  const uint32_t least = static_cast<uint32_t>(args.Integer(1, "least", 0, 0xffff));
+  if (!args.Ok()) return Nothing();
+  sock_filter program[] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_LEN, 0),
+      BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, 8 + least, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, 0xffffffff),
+      BPF_STMT(BPF_RET | BPF_K, 0),
+  };
+  const sock_fprog filter = {sizeof program / sizeof program[0], program};
+  if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof filter) < 0) {
+    return Fail(args.Env(), errno, "setsockopt");
+  }
+  return Nothing();
 }
 
 Napi::Value TcpConnect(const Napi::CallbackInfo& info) {

@@ -76,6 +76,7 @@ async function begin(
       connected.push(port);
       return [1000 + connected.length, ports.shift() ?? 1];
     },
+    dropShort() {},
     close() {},
   } as unknown as HostNative;
   const over = deferred<{ reason: 'stopped'; error: null; orderly: boolean; cpuSeconds: number }>();

@@ -16,7 +16,9 @@ const FACE =
 
 /** native/host-face.ts: what only Node has. */
 const HOST_FACE =
-  'cable udpConnect tcpConnect tcpListen receiveDatagrams sendDatagrams receiveBytes sendBytes'.split(' ');
+  'cable udpConnect dropShort tcpConnect tcpListen receiveDatagrams sendDatagrams receiveBytes sendBytes'.split(
+    ' ',
+  );
 
 /** The calls that take nothing, or for which any argument would act on the machine. */
 const TAKES_NOTHING = new Set(
