@@ -12,7 +12,7 @@ import {
 } from '../frame/layout.ts';
 import { DROP } from './drops.ts';
 import type { FilterState } from './filter-state.ts';
-import { type Local, SIDE, tcpEnding } from './flows.ts';
+import { type Flow, type Local, SIDE, tcpEnding } from './flows.ts';
 import type { Packet } from './packet.ts';
 import { quotedFlow } from './quoted-flow.ts';
 
@@ -65,7 +65,13 @@ export class Ingress {
     if (flags & TCP_FLAG.fin) flow.ended |= SIDE.remote;
     if (flags & TCP_FLAG.rst) flow.reset = true;
     this.#state.tcp.touch(flow, now);
-    return true;
+    return !refusesBadly(flow, flags) || this.#refused(flow);
+  }
+
+  /** The same, as a guest takes it. */
+  #refused(flow: Flow): false {
+    this.#state.answers.endForGuest(flow);
+    return false;
   }
 
   #udpIn(packet: Packet, local: Local): boolean {
@@ -111,4 +117,12 @@ export class Ingress {
     const quoted = quotedFlow(this.#state, local);
     return quoted !== null || this.#state.drop(DROP.icmp);
   }
+}
+
+/**
+ * Debian 12's passt tells that nobody listens by a reset that acknowledges nothing: who has only just asked for a connection
+ * must not believe that (RFC 9293 3.10.7.3), and would wait for two minutes.
+ */
+function refusesBadly(flow: Flow, flags: number): boolean {
+  return (flags & TCP_FLAG.rst) !== 0 && (flags & TCP_FLAG.ack) === 0 && flow.guestAcknowledged === null;
 }
