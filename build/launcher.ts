@@ -28,8 +28,8 @@ const BANNER =
 export interface LauncherInputs {
   /** Where the launcher is put, with `lib/` beside it. */
   out: string;
-  /** The CLI's entry. */
-  entry: string;
+  /** What is started by itself, by its name in `lib/`: the CLI is `main`, the others are threads. */
+  entries: Record<string, string>;
   /** The Node to run on. */
   node: string;
   /** The addon built for Node; native/load.ts looks for it beside the bundle. */
@@ -37,12 +37,12 @@ export interface LauncherInputs {
 }
 
 /** Makes the launcher and its `lib/` anew. @throws when the bundle cannot be made. */
-export async function buildLauncher({ out, entry, node, addon }: LauncherInputs): Promise<void> {
+export async function buildLauncher({ out, entries, node, addon }: LauncherInputs): Promise<void> {
   // Made beside the old one and put in its place at the end: a start never finds half of it.
   const lib = join(out, `${LIB}.new`);
   rmSync(lib, { recursive: true, force: true });
   mkdirSync(lib, { recursive: true });
-  await bundleHost(entry, lib);
+  await bundleHost(entries, lib);
   const { name, version } = JSON.parse(readFileSync('package.json', 'utf8'));
   writeFileSync(join(lib, 'package.json'), JSON.stringify({ name, version, type: 'module' }));
   linkOrCopy(node, join(lib, 'node'));
@@ -55,9 +55,9 @@ export async function buildLauncher({ out, entry, node, addon }: LauncherInputs)
 }
 
 /** Bundles the host with code splitting: what a command imports when it is asked for stays a file of its own. */
-async function bundleHost(entry: string, folder: string): Promise<void> {
+async function bundleHost(entries: Record<string, string>, folder: string): Promise<void> {
   await build({
-    entryPoints: { main: entry },
+    entryPoints: entries,
     outdir: folder,
     outExtension: { '.js': '.mjs' },
     bundle: true,

@@ -14,6 +14,9 @@ import type { Step } from './step.ts';
 
 export const OUT = 'build/out';
 
+/** What of the host is started by itself: the CLI, and the thread of a network (host/network/thread.ts finds it by name). */
+const HOST = { main: 'host/cli/main.ts', 'network-worker': 'host/network/worker.ts' };
+
 /** Progress of the parts: one line each. */
 export type Say = (line: string) => void;
 
@@ -64,9 +67,15 @@ export function productSteps(say: Say): Step[] {
         ...['host', 'guest/protocol', 'initramfs', 'native/face.ts', 'native/native.ts', 'native/load.ts'],
         ...[ADDON, 'build/launcher.ts', ...LOCK],
       ],
-      outputs: [`${OUT}/ya-vm`, `${OUT}/lib/main.mjs`, `${OUT}/lib/node`, `${OUT}/lib/yavm.node`],
+      outputs: [
+        `${OUT}/ya-vm`,
+        `${OUT}/lib/main.mjs`,
+        `${OUT}/lib/network-worker.mjs`,
+        `${OUT}/lib/node`,
+        `${OUT}/lib/yavm.node`,
+      ],
       after: ['addon'],
-      run: () => buildLauncher({ out: OUT, entry: 'host/cli/main.ts', node: process.execPath, addon: ADDON }),
+      run: () => buildLauncher({ out: OUT, entries: HOST, node: process.execPath, addon: ADDON }),
     },
   ];
 }

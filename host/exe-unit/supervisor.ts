@@ -6,7 +6,7 @@ import { randomBytes } from 'node:crypto';
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { connectGsb } from '../gsb/connection.ts';
-import { type Gsb, parseGsbUrl, RpcError } from '../gsb/index.ts';
+import { formatGsbUrl, type Gsb, parseGsbUrl, RpcError } from '../gsb/index.ts';
 import { deferred } from '../lib/deferred.ts';
 import { describeError, isYavmError, toError } from '../lib/errors.ts';
 import type { Logger, LogLevel } from '../lib/logger.ts';
@@ -166,6 +166,9 @@ function vmRuntime(
     diskFolder: task.workFolder,
     stagingFolder: join(task.workFolder, OWN_FOLDER, 'staged'),
     bus,
+    networkTerms: { capabilities: task.agreement.capabilities, outbound: task.outbound },
+    requestorId: task.agreement.requestorId ?? null,
+    gsbUrl: bus === null ? null : formatGsbUrl(parseGsbUrl(host.env.GSB_URL)),
     allowFiles: task.script !== null || host.env.YA_VM_LOCAL_IMAGES === '1',
     accel: options.accel,
     title: `activity ${id}`,

@@ -2,8 +2,10 @@
 import { mkdirSync, realpathSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { YavmError } from '../lib/errors.ts';
+import type { OutboundPolicy } from '../network/types.ts';
 import { type Agreement, readAgreement } from './agreement.ts';
 import { parseManifest, type ScriptRules, scriptRules, selectPayload } from './manifest.ts';
+import { outboundPolicy } from './network-plan.ts';
 import type { ExeUnitOptions } from './options.ts';
 import { parseScript } from './script.ts';
 import type { ScriptCommand } from './types.ts';
@@ -14,6 +16,8 @@ export interface Task {
   rules: ScriptRules | null;
   /** The manifest's image, else the agreement's. */
   taskPackage: string | undefined;
+  /** What the manifest lets out; null: nothing. */
+  outbound: OutboundPolicy | null;
   /** Absolute, links resolved. */
   workFolder: string;
   cacheFolder: string;
@@ -25,7 +29,7 @@ export interface Task {
 const ARCHITECTURE = 'x86_64';
 const MAX_SCRIPT = 64 * 1024 * 1024;
 
-/** @throws {YavmError} YAVM_E_AGREEMENT, YAVM_E_MANIFEST, YAVM_E_WORK_FOLDER, YAVM_E_SCRIPT */
+/** @throws {YavmError} YAVM_E_AGREEMENT, YAVM_E_MANIFEST, YAVM_E_NET_RULE, YAVM_E_WORK_FOLDER, YAVM_E_SCRIPT */
 export async function readTask(options: ExeUnitOptions): Promise<Task> {
   const agreement = await readAgreement(options.agreement);
   const manifest = agreement.manifest === undefined ? null : parseManifest(agreement.manifest);
@@ -33,6 +37,7 @@ export async function readTask(options: ExeUnitOptions): Promise<Task> {
     agreement,
     rules: manifest && scriptRules(manifest),
     taskPackage: (manifest && selectPayload(manifest, ARCHITECTURE)) ?? agreement.taskPackage,
+    outbound: outboundPolicy(manifest),
     workFolder: makeFolder(options.workFolder),
     cacheFolder: makeFolder(options.cacheFolder),
     script: options.script === undefined ? null : await readScript(options.script),

@@ -18,6 +18,7 @@ export interface Effects {
   kvmObstacle(assets: BootAssets, signal: AbortSignal): Promise<string | null>;
   transfer: typeof import('./transfers.ts')['runTransfer'];
   staging(folder: string): Promise<Staging>;
+  openNetwork: typeof import('./network.ts')['ActivityNetwork']['open'];
   serveAttach: typeof import('../attach/server.ts')['serveAttach'];
 }
 
@@ -66,6 +67,9 @@ export function defaultEffects({ env, logger }: { env: Environment; logger: Logg
     async staging(folder) {
       const { Staging } = await import('../transfer/staging.ts');
       return new Staging(folder);
+    },
+    async openNetwork(plan, parts) {
+      return await (await import('./network.ts')).ActivityNetwork.open(plan, parts);
     },
     async serveAttach(host, path, log) {
       return (await import('../attach/server.ts')).serveAttach(host, path, log);

@@ -6,18 +6,27 @@ import { join } from 'node:path';
 import type { CommandHost } from '../attach/port.ts';
 import type { AttachServer } from '../attach/server.ts';
 import type { Gsb } from '../gsb/index.ts';
-import { sleep } from '../lib/deadline.ts';
 import { deferred } from '../lib/deferred.ts';
 import { toError, YavmError } from '../lib/errors.ts';
 import type { Logger } from '../lib/logger.ts';
 import { assetsFolder } from '../lib/paths.ts';
 import type { Command } from '../runtime/command.ts';
+import type { StartOptions } from '../runtime/start-vm.ts';
 import type { AccelChoice, BootAssets, CommandSpec, Phase, VmSpec } from '../runtime/types.ts';
 import type { Vm } from '../runtime/vm.ts';
 import type { Staging } from '../transfer/staging.ts';
 import { type Deployment, planEntrypoint, planRun, planVm } from './deployment.ts';
 import { LOCAL_TOKEN, type LocalExchange, type LocalStartLine } from './local.ts';
 import { Machines } from './machines.ts';
+import type { ActivityNetwork } from './network.ts';
+import {
+  localNetwork,
+  type NetworkPlan,
+  type NetworkTerms,
+  needsNetwork,
+  planNetwork,
+} from './network-plan.ts';
+import { stopVm } from './stop-vm.ts';
 import { fetchTaskImage, type TaskImage } from './task-image.ts';
 import type {
   ActivityRuntime,
@@ -31,6 +40,8 @@ import { defaultEffects, type Effects } from './vm-effects.ts';
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
+type Settled = Deployment & { network: NetworkPlan };
+
 export interface VmRuntimeOptions {
   /** The agreement's or the manifest's image; undefined: there is none. */
   taskPackage: string | undefined;
@@ -43,6 +54,12 @@ export interface VmRuntimeOptions {
   stagingFolder: string;
   /** The bus, for gftp; null: there is none. */
   bus: Pick<Gsb, 'call'> | null;
+  /** What the agreement says about networks. */
+  networkTerms: Omit<NetworkTerms, 'env'>;
+  /** Of the agreement; null: nobody. */
+  requestorId: string | null;
+  /** The bus's address, for the relay's own connection; null: there is none. */
+  gsbUrl: string | null;
   /** Files of this host may be images, and ends of transfers: who wrote the script sits here. */
   allowFiles: boolean;
   accel: AccelChoice;
@@ -60,16 +77,14 @@ export interface VmRuntimeOptions {
 
 /** The name of the socket in the run folder, for `ya-vm shell`. */
 const ATTACH_SOCKET = 'attach.sock';
-/** Parts of a stop's time: for the processes between TERM and KILL, and until the whole machine is killed. */
-const PROCESSES_SHARE = 0.4;
-const ORDERLY_SHARE = 0.8;
-/** For a killed QEMU to be gone, and for a killed command to end. */
+const NO_TRAFFIC = { networkIn: 0, networkOut: 0 };
+/** For a killed command to end, milliseconds. */
 const KILLED = 1000;
 
 export class VmRuntime implements ActivityRuntime {
   readonly #options: VmRuntimeOptions;
   readonly #effects: Effects;
-  #deployment: Deployment | null = null;
+  #deployment: Settled | null = null;
   #vm: Vm | null = null;
   #image: TaskImage | null = null;
   /** Whether the deployment's start was tried. */
@@ -77,6 +92,7 @@ export class VmRuntime implements ActivityRuntime {
   /** Files that came before the start. */
   #staging: Staging | null = null;
   #attach: AttachServer | null = null;
+  #network: ActivityNetwork | null = null;
   /** Gives up what is under way when the runtime is stopped. */
   #life = new AbortController();
   /** The command of `ya-vm run`, for who takes its stdin and terminal; undefined: it did not start. */
@@ -95,22 +111,21 @@ export class VmRuntime implements ActivityRuntime {
     progress: (report: ProgressReport) => void,
     signal: AbortSignal,
   ): Promise<void> {
-    const { taskPackage, logger, hide, local } = this.#options;
+    const { taskPackage, logger, hide, local, env } = this.#options;
     this.#started = false;
     if (local) {
       // `run` has checked its images itself.
-      this.#deployment = { image: null, config: null, command };
+      this.#deployment = { image: null, config: null, command, network: localNetwork(local.network()) };
       return;
     }
     const until = AbortSignal.any([signal, this.#life.signal]);
     hide(Object.values(command.env));
-    if (command.networks.length > 0) {
-      throw new YavmError('YAVM_E_UNSUPPORTED', 'this provider offers no VPN: deploy without "net"');
-    }
+    const network = planNetwork(command.networks, { ...this.#options.networkTerms, env });
     await this.#checkAccelerator(until);
     const image = taskPackage === undefined ? null : await this.#fetchImage(taskPackage, progress, until);
     try {
-      const deployment: Deployment = { image: image?.path ?? null, config: image?.config ?? null, command };
+      const { path = null, config = null } = image ?? {};
+      const deployment: Settled = { image: path, config, command, network };
       // What cannot be built is said now, not after a boot.
       this.#plan(deployment);
       until.throwIfAborted();
@@ -150,7 +165,7 @@ export class VmRuntime implements ActivityRuntime {
     }
   }
 
-  async #boot(deployment: Deployment, output: OutputSinks, until: AbortSignal): Promise<Vm> {
+  async #boot(deployment: Settled, output: OutputSinks, until: AbortSignal): Promise<Vm> {
     const { env, logger, local } = this.#options;
     const tell = async (line: LocalStartLine) => {
       if (local) await output.stdout?.(Buffer.from(`${JSON.stringify(line)}\n`));
@@ -161,15 +176,10 @@ export class VmRuntime implements ActivityRuntime {
       logger.debug({ phase: phase.name, milliseconds: phase.milliseconds }, 'boot');
       void tell({ phase });
     };
-    const vm = await this.#effects
-      .startVm(this.#plan(deployment), {
-        ...{ logger, env, signal: until, onPhase },
-        onVm: (vm) => this.#count(vm),
-      })
-      .catch((error) => {
-        local?.putError(error);
-        throw error;
-      });
+    const vm = await this.#startVm(deployment, { logger, env, signal: until, onPhase }).catch((error) => {
+      local?.putError(error);
+      throw error;
+    });
     // Stopped while it was coming up.
     if (until.aborted) {
       await vm.kill();
@@ -181,6 +191,31 @@ export class VmRuntime implements ActivityRuntime {
     await this.#openAttach(vm);
     await tell({ vm: { id: vm.id, folder: vm.folder, accel: vm.accel } });
     return vm;
+  }
+
+  /** The network first: no frame of the guest's is lost. It ends with its machine, whatever ends that. */
+  async #startVm(deployment: Settled, options: StartOptions): Promise<Vm> {
+    const network = await this.#openNetwork(deployment.network, options.signal);
+    try {
+      options.signal?.throwIfAborted();
+      const spec = this.#plan(deployment);
+      if (network !== null) spec.network = { ...spec.network, ...network.spec };
+      const onVm = (vm: Vm) => this.#count(vm);
+      const vm = await this.#effects.startVm(spec, { ...options, ...network?.plugs(), onVm });
+      void vm.ended.then(() => network?.close());
+      await network?.serve(vm.folder);
+      return vm;
+    } catch (error) {
+      await network?.close();
+      throw error;
+    }
+  }
+
+  async #openNetwork(plan: NetworkPlan, signal: AbortSignal | undefined): Promise<ActivityNetwork | null> {
+    if (!needsNetwork(plan)) return null;
+    const { gsbUrl, requestorId, env, logger } = this.#options;
+    this.#network = await this.#effects.openNetwork(plan, { gsbUrl, requestorId, env, logger, signal });
+    return this.#network;
   }
 
   async run(command: CommandOf<'run'>, output: OutputSinks, signal: AbortSignal): Promise<RunEnd> {
@@ -238,20 +273,14 @@ export class VmRuntime implements ActivityRuntime {
     const [vm, attach, staging, image] = [this.#vm, this.#attach, this.#staging, this.#image];
     this.#vm = this.#attach = this.#staging = this.#image = null;
     await Promise.all([attach?.close(), staging?.clear()]);
-    if (vm !== null) await this.#stopVm(vm, milliseconds);
-    await image?.release();
-  }
-
-  async #stopVm(vm: Vm, milliseconds: number): Promise<void> {
-    // The last look at its memory.
-    this.usage();
-    if (milliseconds > 0) {
-      const patience = new AbortController();
-      const late = sleep(milliseconds * ORDERLY_SHARE, patience.signal).catch(() => {});
-      await Promise.race([vm.stop({ grace: Math.floor(milliseconds * PROCESSES_SHARE) }), late]);
-      patience.abort();
+    if (vm !== null) {
+      // The last look at its memory.
+      this.usage();
+      await stopVm(vm, milliseconds);
     }
-    await Promise.race([vm.kill(), sleep(KILLED)]);
+    // Names on the bus are free before the next deploy asks for them.
+    await this.#network?.close();
+    await image?.release();
   }
 
   // ---------------------------------------------------------------- usage
@@ -267,7 +296,7 @@ export class VmRuntime implements ActivityRuntime {
   }
 
   usage(): RuntimeUsage & { memoryPeak: number } {
-    return { ...this.#machines.usage(), networkIn: 0, networkOut: 0 };
+    return { ...this.#machines.usage(), ...(this.#network?.usage ?? NO_TRAFFIC) };
   }
 
   // ---------------------------------------------------------------- parts
@@ -287,7 +316,7 @@ export class VmRuntime implements ActivityRuntime {
     return planVm({ deployment, limits, assets: this.#assets, accel, diskFolder, title });
   }
 
-  #needDeployment(): Deployment {
+  #needDeployment(): Settled {
     if (this.#deployment) return this.#deployment;
     throw new YavmError('YAVM_E_DEPLOY', 'nothing is deployed: the last deploy failed', {
       hint: 'Send terminate, then deploy again.',

@@ -78,7 +78,7 @@ export async function buildStandIn(owner: Owner): Promise<Program> {
   const lib = join(OUT, 'lib');
   await buildLauncher({
     out,
-    entry: STAND_IN,
+    entries: { main: STAND_IN },
     node: join(lib, 'node'),
     addon: join(lib, 'yavm.node'),
   });

@@ -5,7 +5,7 @@
 import { createHash } from 'node:crypto';
 import { decodeBody, type Flex, flexMap, type Packet } from '../../host/gsb/index.ts';
 import { meaning } from './flex-meaning.ts';
-import { type CallStep, isOutward, isReport, type Step } from './replay-recording.ts';
+import { type CallStep, isFrame, isOutward, isReport, type Step } from './replay-recording.ts';
 
 type Json = null | boolean | number | string | undefined | readonly Json[] | { readonly [key: string]: Json };
 type Reply = Extract<Packet, { kind: 'callReply' }>;
@@ -18,8 +18,10 @@ export type ConversationMeaning = {
   states: Json[];
   /** Each form that they had: all vectors of an activity are alike. */
   usage: Json[];
-  /** Calls to requestors' files, in their order. */
+  /** Calls to requestors' files and for the node's identity, in their order. */
   outward: Json[];
+  /** Frames to peers, in their order. */
+  frames: Json[];
   /** By the call: its number among the calls to the supervisor, message and batch. */
   answers: Record<string, Json>;
   streams: Record<string, Record<string, Json>>;
@@ -49,6 +51,7 @@ export function meaningOf(conversation: readonly Step[], vector: readonly string
     states: sent.filter((packet) => isReport(packet, 'State')).map((packet) => reportMeaning(packet, vector)),
     usage: [...new Set(usage)].map((text) => JSON.parse(text)),
     outward: sent.filter(isOutward).map(outwardMeaning),
+    frames: sent.filter(isFrame).map(frameMeaning),
     answers: Object.fromEntries(
       calls
         .filter(({ streams }) => !streams)
@@ -89,7 +92,8 @@ export function callsOf(conversation: readonly Step[]): Call[] {
   for (const { from, packet } of conversation) {
     if (from === 'router' && packet?.kind === 'callRequest') {
       const message = packet.address.slice(packet.address.lastIndexOf('/') + 1);
-      const { batchId = '', batch_id = batchId } = read(packet.data) as Record<string, string>;
+      const body = message === 'raw' ? {} : read(packet.data);
+      const { batchId = '', batch_id = batchId } = body as Record<string, string>;
       const name = `${calls.size} ${message} ${batch_id}`.trim();
       calls.set(packet.requestId, { name, streams: message.startsWith('Stream'), replies: [] });
     }
@@ -174,11 +178,16 @@ function outwardMeaning({ caller, address, noReply, data }: CallStep): Json {
   return { caller, address, noReply, offset: meaning(offset ?? null) as Json, length: content.length, hash };
 }
 
+function frameMeaning({ caller, address, noReply, data }: CallStep): Json {
+  return { caller, address, noReply, frame: Buffer.from(data).toString('hex') };
+}
+
 function answerMeaning(replies: readonly Reply[], vector: readonly string[]): Json {
   const [reply, ...more] = replies;
   if (reply === undefined) return 'none';
   if (more.length > 0 || reply.replyType !== 'full') return `${replies.length} replies`;
-  return reply.code === 0 ? withUsage(normalize(read(reply.data)), vector) : endMeaning(reply);
+  if (reply.code !== 0 || reply.data.length === 0) return endMeaning(reply);
+  return withUsage(normalize(read(reply.data)), vector);
 }
 
 function endMeaning({ code, data }: Reply): string {

@@ -25,7 +25,8 @@ export function activityOf(steps: readonly Step[]): { activityId: string; report
   let activityId = '';
   let reportUrl = '';
   for (const { from, packet } of steps) {
-    if (packet?.kind === 'registerRequest') activityId = packet.serviceId.split('/')[3] ?? '';
+    if (packet?.kind === 'registerRequest')
+      activityId = /^\/public\/exeunit\/(\w+)/.exec(packet.serviceId)?.[1] ?? activityId;
     if (from === 'exe-unit' && isReport(packet, 'State'))
       reportUrl = packet.address.slice(0, packet.address.lastIndexOf('/'));
   }
@@ -36,9 +37,14 @@ export function isReport(packet: Packet | undefined, what: 'State' | 'Usage'): p
   return packet?.kind === 'callRequest' && packet.address.endsWith(`/SetActivity${what}`);
 }
 
-/** A call of the supervisor's that is no report: to a requestor's files. */
+/** A call of the supervisor's that is no report: to a requestor's files, or for the node's identity. */
 export function isOutward(packet: Packet | undefined): packet is CallStep {
-  return packet?.kind === 'callRequest' && packet.address.startsWith('/transfer/net/');
+  return packet?.kind === 'callRequest' && /^\/(transfer\/net|local\/identity)\//.test(packet.address);
+}
+
+/** A frame of the VPN on its way to a peer. */
+export function isFrame(packet: Packet | undefined): packet is CallStep {
+  return packet?.kind === 'callRequest' && packet.address.startsWith('/udp/net/');
 }
 
 /**

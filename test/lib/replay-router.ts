@@ -13,7 +13,8 @@ import {
 import { sleep, withDeadline } from '../../host/lib/deadline.ts';
 import { deferred } from '../../host/lib/deferred.ts';
 import { streamMeaning } from './replay-meaning.ts';
-import { type CallStep, isOutward, isReport, pairOf, type Step } from './replay-recording.ts';
+import { type CallStep, isFrame, isOutward, isReport, pairOf, type Step } from './replay-recording.ts';
+import { RelayConnections, VPN_NAMES } from './replay-relay.ts';
 
 /** The program that is played to. */
 export interface Supervisor {
@@ -58,6 +59,9 @@ export class ReplayRouter {
   readonly #pings: (() => void)[] = [];
   #supervisor: Supervisor | undefined;
   #socket: Socket | undefined;
+  readonly #relays = new RelayConnections((packet) => this.#note(packet));
+  /** Calls that nobody could be given, by their ids: ours had given the name back. */
+  readonly #undelivered = new Set<string>();
   #changed = deferred<void>();
   readonly #closed = deferred<void>();
   #gone: Promise<void> = this.#closed.promise;
@@ -125,6 +129,8 @@ export class ReplayRouter {
   }
 
   async #say(packet: Packet): Promise<void> {
+    if (packet.kind === 'registerReply' && this.#isForRelay(packet)) return;
+    if (packet.kind === 'callRequest' && packet.address.startsWith(VPN_NAMES)) return this.#callRelay(packet);
     if (packet.kind === 'callReply') {
       return this.#outward.has(packet.requestId) ? this.#answerOutward(packet) : this.#answerReport(packet);
     }
@@ -133,6 +139,19 @@ export class ReplayRouter {
       this.#pings.push(() => this.#log('exe-unit', { kind: 'pong' }));
     }
     this.#send(packet);
+  }
+
+  /** Relays' names are answered by who takes their connections. */
+  #isForRelay(reply: Packet): boolean {
+    const of = (kind: Packet['kind']) =>
+      this.#steps.flatMap(({ packet }) => (packet?.kind === kind ? [packet] : []));
+    const request = of('registerRequest')[of('registerReply').indexOf(reply)];
+    return request?.kind === 'registerRequest' && request.serviceId.startsWith(VPN_NAMES);
+  }
+
+  #callRelay(packet: CallStep): void {
+    this.conversation.push({ from: 'router', packet });
+    if (!this.#relays.call(packet)) this.#undelivered.add(packet.requestId);
   }
 
   /** The states; usage is answered when it comes. */
@@ -238,12 +257,15 @@ export class ReplayRouter {
   /** As many of its kind as the recording had by now. */
   #hasCome(packet: Packet): boolean {
     const alike = (other: Packet): other is Packet => {
-      if (isOutward(packet)) return isOutward(other) && other.address === packet.address;
+      for (const kind of [isOutward, isFrame]) {
+        if (kind(packet)) return kind(other) && other.address === packet.address;
+      }
       return isReport(packet, 'State') ? isReport(other, 'State') : other.kind === packet.kind;
     };
     if (packet.kind !== 'callReply') {
       return this.sent(alike).length >= this.#recorded().filter(alike).length;
     }
+    if (this.#undelivered.has(packet.requestId)) return true;
     const ours = this.sent(isReply).filter(({ requestId }) => requestId === packet.requestId);
     if (packet.replyType === 'full') return ours.some(({ replyType }) => replyType === 'full');
     // What a stream still tells of an activity that is ending is compared, not waited for.
@@ -284,6 +306,10 @@ export class ReplayRouter {
   // ---------------------------------------------------------------- the connection
 
   #connected(socket: Socket): void {
+    if (this.#socket !== undefined) {
+      this.#relays.accept(socket);
+      return;
+    }
     this.#socket = socket;
     socket.on('error', () => {});
     socket.on('close', () => this.#closed.resolve());
@@ -291,6 +317,13 @@ export class ReplayRouter {
     socket.on('data', (bytes) => {
       for (const packet of this.#decoder.push(bytes)) this.#take(packet);
     });
+  }
+
+  /** What a relay has sent. */
+  #note(packet: Packet): void {
+    this.#log('exe-unit', packet);
+    if (isOutward(packet)) this.#takeOutward(packet);
+    this.#tell();
   }
 
   #take(packet: Packet): void {
@@ -301,6 +334,10 @@ export class ReplayRouter {
     if (isReport(packet, 'Usage')) this.#takeUsage(packet);
     if (isReport(packet, 'State')) this.#takeState(packet);
     if (isOutward(packet)) this.#takeOutward(packet);
+    this.#tell();
+  }
+
+  #tell(): void {
     const changed = this.#changed;
     this.#changed = deferred();
     changed.resolve();
@@ -340,7 +377,13 @@ export class ReplayRouter {
   #reply(request: CallStep | undefined, recorded: CallReply | undefined): void {
     if (request === undefined) return;
     const { requestId } = request;
-    this.#send({ kind: 'callReply', code: 0, replyType: 'full', data: OK, ...recorded, requestId });
+    const reply: CallReply = {
+      ...{ kind: 'callReply', code: 0, replyType: 'full', data: OK },
+      ...recorded,
+      requestId,
+    };
+    if (this.#relays.reply(reply)) this.#log('router', reply);
+    else this.#send(reply);
   }
 
   #send(packet: Packet, logged = true): void {

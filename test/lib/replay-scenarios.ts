@@ -97,6 +97,10 @@ export const PLAYED: Readonly<Record<string, Scenario>> = {
   },
   'usage-report-hangs': { usageReports: 2 },
   'usage-report-refused': { usageReports: 2, end: 'SIGTERM' },
+  vpn: {},
+  'vpn-errors': {},
+  'vpn-redeploy': {},
+  'vpn-start-errors': {},
   'yagna-central': { vector: YAGNA },
   'yagna-early-termination': { ...FAILED_START, vector: YAGNA },
   'yagna-gftp': { vector: YAGNA, missing: 404 },
@@ -104,15 +108,9 @@ export const PLAYED: Readonly<Record<string, Scenario>> = {
   'yagna-sigkill': { vector: YAGNA, exitCode: null },
   'yagna-stall': { vector: YAGNA, usageReports: 1, stalls: true },
   'yagna-unknown-activity': { vector: YAGNA, usageReports: 1 },
+  'yagna-vpn': { vector: YAGNA },
 };
 
-const NETWORKS = 'the VPN: issue 6, networking';
-
 export const NOT_PLAYED: Readonly<Record<string, string>> = {
-  vpn: NETWORKS,
-  'vpn-errors': NETWORKS,
-  'vpn-redeploy': NETWORKS,
-  'vpn-start-errors': NETWORKS,
-  'yagna-vpn': NETWORKS,
   'register-conflict.connection-3': "upstream's second connection; ours keeps the first, see connection-2",
 };

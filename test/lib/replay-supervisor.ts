@@ -13,10 +13,13 @@ import type { Gsb } from '../../host/gsb/types.ts';
 import { sleep } from '../../host/lib/deadline.ts';
 import { type Deferred, deferred } from '../../host/lib/deferred.ts';
 import type { Logger } from '../../host/lib/logger.ts';
+import type { VpnNetwork } from '../../host/network/types.ts';
+import { parseNetworks } from '../../host/network/vpn/networks.ts';
 import { fetchImage } from '../../host/transfer/image.ts';
 import { hashError } from '../../host/transfer/image-errors.ts';
 import { aborted } from './fake-runtime.ts';
 import { MemoryFiles } from './memory-files.ts';
+import { openNetwork, type RecordedNetwork } from './replay-network.ts';
 
 export interface ReplaySettings {
   activityId: string;
@@ -75,6 +78,7 @@ const PROGRAMS: Readonly<Record<string, Program>> = {
   'echo zipped': { first: ['zipped\n'] },
   'echo nocap': { first: ['nocap\n'] },
   'echo b': { first: ['b\n'] },
+  'echo up': { first: ['up\n'] },
   'echo again': { first: ['again\n'] },
   'echo hidden': { first: ['hidden\n'] },
   'exit 3': { exitCode: 3 },
@@ -114,6 +118,8 @@ class RecordedRuntime implements ActivityRuntime {
   readonly #files = new MemoryFiles();
   readonly #gates = new Map<number, Deferred<void>>();
   #calls = 0;
+  #networks: VpnNetwork[] = [];
+  #network: RecordedNetwork | null = null;
 
   constructor(settings: ReplaySettings, logger: Logger, bus: Gsb | null) {
     this.#settings = settings;
@@ -127,7 +133,7 @@ class RecordedRuntime implements ActivityRuntime {
   }
 
   async deploy(
-    { progress: wanted }: CommandOf<'deploy'>,
+    { progress: wanted, networks }: CommandOf<'deploy'>,
     progress: (report: ProgressReport) => void,
     signal: AbortSignal,
   ): Promise<void> {
@@ -141,6 +147,7 @@ class RecordedRuntime implements ActivityRuntime {
       return await ended;
     }
     await ended;
+    this.#networks = parseNetworks(networks);
     for (const done of wanted ? DEPLOY_PROGRESS : []) {
       progress({ done, total: DEPLOY_TOTAL, unit: 'Bytes' });
       await sleep(PROGRESS_PAUSE, signal);
@@ -150,7 +157,13 @@ class RecordedRuntime implements ActivityRuntime {
   }
 
   async start(_command: CommandOf<'start'>, output: OutputSinks, signal: AbortSignal): Promise<void> {
-    await this.#mayEnd(signal);
+    const ended = this.#mayEnd(signal);
+    ended.catch(() => {});
+    try {
+      if (this.#networks.length > 0) this.#network = await openNetwork(this.#networks, this.#logger);
+    } finally {
+      await ended;
+    }
     await output.stdout?.(Buffer.from(this.#settings.startPrints ?? ''));
   }
 
@@ -200,7 +213,10 @@ class RecordedRuntime implements ActivityRuntime {
     throw new Error(`IO error: path not found in container: ${to.replace('container:', '')}`);
   }
 
-  async stop(): Promise<void> {}
+  async stop(): Promise<void> {
+    await this.#network?.close();
+    this.#network = null;
+  }
 
   usage() {
     const { memory = 2 ** 27 } = this.#settings;
