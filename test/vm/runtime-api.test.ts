@@ -1,77 +1,17 @@
 /** The runtime of a stock exe-unit: its two processes, with its command lines, over pipes. */
-import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import type { ChildProcess } from 'node:child_process';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { withDeadline } from '../../host/lib/deadline.ts';
 import { startTimeOf } from '../../host/lib/process.ts';
-import { ApiClient } from '../lib/api-client.ts';
 import { makeImage } from '../lib/images.ts';
 import { argumentsOf, fileServers, waitUntil } from '../lib/processes.ts';
-import { DEMO_IMAGE, type Owner, privateEnvironment } from '../lib/vm.ts';
-import { LAUNCHER } from '../lib/ya-vm.ts';
+import { runtimeActivity as activity, DEADLINE, deploy, launch, start } from '../lib/runtime-activity.ts';
+import { DEMO_IMAGE, privateEnvironment } from '../lib/vm.ts';
 
 const MIB = 1024 * 1024;
-/** For a start under TCG on a busy machine, milliseconds. */
-const DEADLINE = 120_000;
-
-interface Activity {
-  work: string;
-  head: string[];
-  env: Record<string, string | undefined>;
-}
-
-/** Limits as the supervisor prints them. */
-const LIMITS = ['--cpu-cores', '1', '--mem-gib', '0.25', '--storage-gib', '0.25'];
-
-function activity(t: Owner, image = DEMO_IMAGE): Activity {
-  const env: Activity['env'] = {
-    ...privateEnvironment(t),
-    YA_VM_ACCEL: process.env.YAVM_TEST_ACCEL ?? 'tcg',
-  };
-  const work = join(env.XDG_RUNTIME_DIR as string, 'work');
-  mkdirSync(work);
-  return { work, env, head: ['--workdir', work, '--task-package', image, ...LIMITS] };
-}
-
-interface Ended {
-  code: number | null;
-  signal: NodeJS.Signals | null;
-  stdout: string;
-  stderr: string;
-}
-
-function launch(t: Owner, { work, env }: Activity, words: string[], stdin: 'ignore' | 'pipe') {
-  const child = spawn(LAUNCHER, words, { cwd: work, env, stdio: [stdin, 'pipe', 'pipe'] });
-  const texts = { stdout: '', stderr: '' };
-  child.stderr?.on('data', (chunk) => {
-    texts.stderr += chunk;
-  });
-  if (stdin === 'ignore') {
-    child.stdout?.on('data', (chunk) => {
-      texts.stdout += chunk;
-    });
-  }
-  const ended = new Promise<Ended>((resolve) => {
-    child.once('close', (code, signal) => resolve({ code, signal, ...texts }));
-  });
-  t.teardown(async () => {
-    child.kill('SIGKILL');
-    await ended;
-  });
-  return { child, ended: withDeadline(ended, DEADLINE, words.join(' ')) };
-}
-
-async function deploy(t: Owner, at: Activity, ...options: string[]): Promise<Ended> {
-  return await launch(t, at, [...at.head, ...options, 'deploy', '--'], 'ignore').ended;
-}
-
-function start(t: Owner, at: Activity, ...args: string[]) {
-  const words = [...at.head, '--vpn-endpoint', 'udp://127.0.0.1:9', 'start', ...args];
-  const { child, ended } = launch(t, at, words, 'pipe');
-  if (!child.stdin || !child.stdout) throw new Error('no pipes');
-  return { child, ended, api: new ApiClient(child.stdin, child.stdout) };
-}
+/** The supervisor has a VPN wherever its offer lists one. */
+const VPN = ['--vpn-endpoint', 'udp://127.0.0.1:9'];
 
 /** QEMU is a child of the runtime: the supervisor counts its CPU time so. */
 function qemuOf(child: ChildProcess): number {
@@ -88,7 +28,7 @@ t.test('deploy, start, commands, kill, shutdown', { timeout: 4 * DEADLINE }, asy
   t.strictSame(JSON.parse(deployed.stdout), { startMode: 'blocking', valid: { Ok: '' }, vols: [] });
   t.ok(existsSync(join(at.work, 'deployment.json')));
 
-  const { child, ended, api } = start(t, at);
+  const { child, ended, api } = start(t, at, VPN);
   t.match(await api.call({ hello: { version: '0.1.0' } }), { hello: { version: /^\d+\.\d+\.\d+$/ } });
   const qemu = qemuOf(child);
 
@@ -136,12 +76,6 @@ t.test('deploy, start, commands, kill, shutdown', { timeout: 4 * DEADLINE }, asy
     t.match(await api.call({ kill: { pid: sleeping } }), { error: { code: 1 } });
   });
 
-  await t.test('there is no network yet, and that is said', async (t) => {
-    const networks = [{ address: '192.168.8.0', mask: '255.255.255.0', interfaceAddress: '192.168.8.7' }];
-    const answer = await api.call({ network: { networks } });
-    t.match(answer.error, { message: /YAVM_E_UNSUPPORTED/ });
-  });
-
   await t.test('shutdown: everything is gone before the answer', async (t) => {
     await api.run('/bin/sh', '-c', 'trap "" TERM; sleep 1000');
     const began = performance.now();
@@ -160,7 +94,7 @@ t.test('deploy, start, commands, kill, shutdown', { timeout: 4 * DEADLINE }, asy
 t.test('the end of standard input ends the VM', { timeout: 2 * DEADLINE }, async (t) => {
   const at = activity(t);
   await deploy(t, at);
-  const { child, ended, api } = start(t, at);
+  const { child, ended, api } = start(t, at, VPN);
   await api.call({ hello: { version: '0.1.0' } });
   const qemu = qemuOf(child);
   api.close();
@@ -171,7 +105,7 @@ t.test('the end of standard input ends the VM', { timeout: 2 * DEADLINE }, async
 t.test('the end of standard input while it boots ends that', { timeout: DEADLINE }, async (t) => {
   const at = activity(t);
   await deploy(t, at);
-  const { child, ended, api } = start(t, at);
+  const { child, ended, api } = start(t, at, VPN);
   let qemu = 0;
   await waitUntil(() => {
     try {
@@ -190,7 +124,7 @@ t.test('the end of standard input while it boots ends that', { timeout: DEADLINE
 t.test('kill -9 of the runtime takes QEMU along', { timeout: 2 * DEADLINE }, async (t) => {
   const at = activity(t);
   await deploy(t, at);
-  const { child, api } = start(t, at);
+  const { child, api } = start(t, at, VPN);
   await api.call({ hello: { version: '0.1.0' } });
   const qemu = qemuOf(child);
   child.kill('SIGKILL');
@@ -201,7 +135,7 @@ t.test('kill -9 of the runtime takes QEMU along', { timeout: 2 * DEADLINE }, asy
 t.test('QEMU dies: running commands end, with the reason', { timeout: 2 * DEADLINE }, async (t) => {
   const at = activity(t);
   await deploy(t, at);
-  const { child, ended, api } = start(t, at);
+  const { child, ended, api } = start(t, at, VPN);
   const { run } = await api.run('/bin/sleep', '1000');
   process.kill(qemuOf(child), 'SIGKILL');
   const end = await api.end(run?.pid ?? 0);
@@ -238,7 +172,7 @@ t.test('start-entrypoint, volumes, and a writable layer in memory', { timeout: 2
   const volume = join(at.work, vols[0].name);
   writeFileSync(join(volume, 'before'), 'put there before the start');
 
-  const { api, ended, child } = start(t, at, 'start-entrypoint', 'x');
+  const { api, ended, child } = start(t, at, VPN, 'start-entrypoint', 'x');
   await api.call({ hello: { version: '0.1.0' } });
   const announced = await api.message(({ status }) => /"entrypoint"/.test(status?.stdout ?? ''), 'start');
   t.ok(
@@ -286,7 +220,7 @@ t.test('kill -9 of the runtime takes file servers along', { timeout: 2 * DEADLIN
   const at = activity(t);
   const deployed = await deploy(t, at, '--volume-override', '{"/v":{"host":{}}}');
   t.equal(deployed.code, 0, deployed.stderr);
-  const { child, api } = start(t, at);
+  const { child, api } = start(t, at, VPN);
   await api.call({ hello: { version: '0.1.0' } });
   const servers = fileServers(child.pid as number);
   t.ok(servers.length > 0);
@@ -310,6 +244,7 @@ t.test(
         [...at.head, '--volume-override', '{"/x":{"storage":{"size":"900.0 TB"}}}', 'deploy'],
         /YAVM_E_VOLUME|YAVM_E_STORAGE_OVERCOMMIT/,
       ],
+      ['no endpoint', [...at.head, '--vpn-endpoint', 'unix:///x', 'start'], /--vpn-endpoint.*YAVM_E_USAGE/],
       ['an option unknown to all', [...at.head, '--colour', 'deploy'], /YAVM_E_USAGE/],
     ];
     for (const [name, words, error] of cases) {
