@@ -1,6 +1,7 @@
 /** A filter with a clock that a test turns, and what became of each frame. */
 
 import { silentLogger } from '../../host/lib/logger.ts';
+import { DROP } from '../../host/network/outbound/drops.ts';
 import { Filter } from '../../host/network/outbound/filter.ts';
 import { parseUrlRules } from '../../host/network/outbound/parse-urls.ts';
 import { Policy } from '../../host/network/outbound/policy.ts';
@@ -24,6 +25,8 @@ export interface FilterOptions {
 
 export type Fate = 'passed' | `refused: ${string}` | `dropped: ${string}`;
 
+const REASONS = new Map(Object.entries(DROP).map(([name, number]) => [number as number, name]));
+
 export class TestFilter {
   now = 1_000_000;
   readonly filter: Filter;
@@ -34,6 +37,7 @@ export class TestFilter {
   readonly toUpstream: Read[] = [];
   /** The same, as bytes. */
   readonly made: Uint8Array[] = [];
+  readonly #counted: Fate[] = [];
 
   constructor({ urls, extra = [], own = [], near, published = [], dns, ipv6 = true }: FilterOptions = {}) {
     const policy = { unrestricted: urls === undefined, rules: parseUrlRules(urls ?? extra) };
@@ -58,6 +62,7 @@ export class TestFilter {
         },
       },
     );
+    this.#listen();
   }
 
   /** A frame from the guest. */
@@ -81,23 +86,28 @@ export class TestFilter {
 
   /** Each frame is passed, or counted exactly once. @throws Error when it is not */
   #fate(decide: () => boolean): Fate {
-    const drops = this.filter.drops.total;
-    const refused = this.refusals.total;
-    const dropped = { ...this.filter.drops.byName };
-    const listed = new Map(this.refusals.list.map((refusal) => [key(refusal), refusal.count]));
+    this.#counted.length = 0;
     const passed = decide();
-    const counted = this.filter.drops.total - drops + this.refusals.total - refused;
-    if (counted !== (passed ? 0 : 1))
-      throw new Error(`${passed ? 'passed' : 'stopped'}, and counted ${counted} times`);
-    if (passed) return 'passed';
-    const after = this.refusals.list.find((refusal) => refusal.count !== (listed.get(key(refusal)) ?? 0));
-    if (after) return `refused: ${after.reason}`;
-    const [reason] =
-      Object.entries(this.filter.drops.byName).find(([name, n]) => n !== (dropped[name] ?? 0)) ?? [];
-    return `dropped: ${reason}`;
+    const [fate, ...more] = this.#counted;
+    if (passed === (fate !== undefined) || more.length > 0) {
+      throw new Error(`${passed ? 'passed' : 'stopped'}, and counted: ${this.#counted.join(', ')}`);
+    }
+    return fate ?? 'passed';
   }
-}
 
-function key({ destination, name }: { destination: string; name?: string | undefined }): string {
-  return `${destination} ${name ?? ''}`;
+  /** Hears of each count. */
+  #listen(): void {
+    const { refusals } = this;
+    const { drops } = this.filter;
+    const refuse = refusals.add.bind(refusals);
+    const drop = drops.add.bind(drops);
+    refusals.add = (destination, reason, name) => {
+      this.#counted.push(`refused: ${reason}`);
+      refuse(destination, reason, name);
+    };
+    drops.add = (reason) => {
+      this.#counted.push(`dropped: ${REASONS.get(reason)}`);
+      drop(reason);
+    };
+  }
 }
