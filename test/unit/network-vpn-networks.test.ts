@@ -136,6 +136,11 @@ const REFUSED_AT_START: [name: string, networks: Partial<NetworkSource>[], text:
     'Invalid network IP address: 10.1.1.1 (YAVM_E_NET_ADDRESS)',
   ],
   ['a node of another family', [{ nodes: { 'fd00::1': BB } }], /fd00::1.*YAVM_E_NET_ADDRESS/.source],
+  [
+    'own address outside',
+    [{ nodeIp: '10.0.0.1' }],
+    'Invalid network IP address: 10.0.0.1 (YAVM_E_NET_ADDRESS)',
+  ],
   ['own address of another family', [{ nodeIp: 'fd00::1' }], /fd00::1.*YAVM_E_NET_ADDRESS/.source],
   [
     'a range within',
@@ -144,8 +149,12 @@ const REFUSED_AT_START: [name: string, networks: Partial<NetworkSource>[], text:
   ],
   ['a range around', [{ id: 'm' }, { ip: '192.168.8.77/25' }], /192\.168\.8\.0 .YAVM_E_NET_TAKEN/.source],
   ['the same range', [{ id: 'm' }, {}], 'Network IP address taken: 192.168.8.0 (YAVM_E_NET_TAKEN)'],
-  ['everything', [{ id: 'm' }, { ip: '1.0.0.0/0' }], /0\.0\.0\.0 .YAVM_E_NET_TAKEN/.source],
-  ['the same id', [{}, { ip: '10.0.0.0' }], 'Network id taken: n (YAVM_E_NET_TAKEN)'],
+  [
+    'everything',
+    [{ id: 'm' }, { ip: '1.0.0.0/0', nodeIp: '1.2.3.4' }],
+    /0\.0\.0\.0 .YAVM_E_NET_TAKEN/.source,
+  ],
+  ['the same id', [{}, { ip: '10.0.0.0', nodeIp: '10.0.0.1' }], 'Network id taken: n (YAVM_E_NET_TAKEN)'],
 ].map(([name, networks, text]) => [name, networks, text] as [string, Partial<NetworkSource>[], string]);
 
 for (const [name, networks, text] of REFUSED_AT_START) {
@@ -159,7 +168,7 @@ for (const [name, networks, text] of REFUSED_AT_START) {
 t.test('networks that are apart, of both families', async (t) => {
   const networks = [
     source({ nodes: { '192.168.8.255': BB, '192.168.8.0': CC } }),
-    source({ id: 'm', ip: '192.168.9.0', nodeIp: '10.0.0.1' }),
+    source({ id: 'm', ip: '192.168.9.0', nodeIp: '192.168.9.7' }),
     source({ id: '6', ip: 'fd00::/64', nodeIp: 'fd00::7', nodes: { 'fd00::1': BB } }),
     source({ id: '66', ip: 'fd00:0:0:1::/64', nodeIp: 'fd00:0:0:1::7' }),
   ];

@@ -102,7 +102,7 @@ const EGRESS: [name: string, frame: Uint8Array, to: string[] | string][] = [
     'unknown-destination',
   ],
   ['an own address', udp('10.5.0.2', '10.5.0.9'), 'own-address'],
-  ['everybody', udp('10.5.0.2', '255.255.255.255'), ['bb', 'bb', 'cc', 'cc', 'dd']],
+  ['everybody', udp('10.5.0.2', '255.255.255.255'), ['bb', 'cc', 'dd']],
   ['the network', udp('10.5.0.2', '10.5.0.255'), ['bb', 'cc']],
   ['the other network', udp('10.6.0.2', '10.6.255.255'), ['dd']],
   ['a group', udp('10.5.0.2', '224.0.0.251'), ['bb', 'cc']],

@@ -17,7 +17,7 @@ import {
 import { ETHERNET_HEADER } from '../types.ts';
 import { DROP } from './drops.ts';
 
-/** To whom: one address, all in the network, or all in all networks. */
+/** To whom: one address, all in the network, or all in all networks of the family. */
 export const CAST = { one: 0, network: 1, all: 2 } as const;
 
 /** What {@link readHeading} returns when the frame can be understood. */

@@ -171,14 +171,13 @@ export function addressOutside(address: string): YavmError {
 
 /**
  * What start takes: nodes inside their network, and networks apart from each other, since an address alone decides
- * where a frame goes. The VM's own address may be outside, as upstream, if it is of the network's family.
+ * where a frame goes. The VM's own address as well, which upstream does not look at: no peer could be told of it.
  * @throws {YavmError} YAVM_E_NET_ADDRESS, YAVM_E_NET_TAKEN
  */
 export function checkNetworks(networks: readonly VpnNetwork[]): void {
   for (const [index, network] of networks.entries()) {
     const range = parseIp(network.address);
-    if (parseIp(network.nodeIp).length !== range.length) throw addressOutside(network.nodeIp);
-    for (const address of Object.keys(network.nodes)) {
+    for (const address of [network.nodeIp, ...Object.keys(network.nodes)]) {
       if (!inRange(parseIp(address), range, network.prefix)) throw addressOutside(address);
     }
     for (const other of networks.slice(0, index)) {

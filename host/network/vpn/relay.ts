@@ -102,6 +102,7 @@ class Relay implements VpnRelay {
   #summed = 0;
   #tap: FrameTap | null = null;
   #held: NodeJS.Timeout | null = null;
+  #flushing: NodeJS.Immediate | null = null;
   #closing: Promise<void> | null = null;
 
   constructor(setup: VpnSetup, parts: RelayParts, effects: RelayEffects, bus: FrameBus, nodeId: string) {
@@ -171,6 +172,8 @@ class Relay implements VpnRelay {
         onFrame: (bytes, offset, length) => {
           this.#switch.now = this.#effects.now();
           this.#switch.fromLocal(network, bytes, offset, length);
+          // Each read brings many: they go on together.
+          this.#flushing ??= setImmediate(() => this.#flush());
         },
         onChange: (change) => this.#changed(network, change),
         onLocal: () => this.#localsChanged(network),
@@ -274,6 +277,7 @@ class Relay implements VpnRelay {
   }
 
   #flush(): void {
+    this.#flushing = null;
     this.#bus.flushFrames();
     this.#link.flush();
     for (const { network } of this.#parts) network.siblings?.flush();

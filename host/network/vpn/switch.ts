@@ -65,8 +65,8 @@ export class VpnSwitch {
       this.#leaveToAll(network, bytes, offset, length);
     } else {
       for (const each of this.#table.networks) {
-        const fits = cast === CAST.all || each.range.length === (family === 4 ? 4 : 16);
-        if (fits) this.#leaveToAll(each, bytes, offset, length);
+        const isOfFamily = each.range.length === (family === 4 ? 4 : 16);
+        if (isOfFamily) this.#leaveToAll(each, bytes, offset, length);
       }
     }
   }
