@@ -86,6 +86,7 @@ async function directions({ say }: BenchContext): Promise<Figure[]> {
           what: `${text}, ÷ plain, by the relay's processor time`,
           value: of(way, 'own') / of('plain', 'own'),
           unit: '×',
+          aim: { atLeast: 5 },
         },
       );
     }
@@ -136,12 +137,12 @@ async function plainly(owner: Owner, size: number, say: (line: string) => void):
 
 async function speedOf(counter: FrameCounter, thread: BenchThread): Promise<Speed> {
   await sleep(WARM);
-  const before = (await thread.ask('cpu', {})).value;
+  const before = await cpuOf([thread]);
   const [first, started] = [counter.value, performance.now()];
   await sleep(MEASURED);
   const frames = counter.value - first;
   const seconds = (performance.now() - started) / 1000;
-  const own = ((await thread.ask('cpu', {})).value - before) / 1e6;
+  const own = ((await cpuOf([thread])) - before) / 1e6;
   return { second: frames / seconds, own: frames / own };
 }
 
@@ -190,33 +191,46 @@ async function curve({ say }: BenchContext): Promise<Figure[]> {
   const figures: Figure[] = [];
   const [size = 0] = SIZES;
   for (const count of CURVE) {
-    const rates: number[] = [];
+    const speeds: Speed[] = [];
     for (let round = 0; round < ROUNDS; round++) {
-      rates.push(await withOwner((owner) => circulating(owner, count, size)));
+      speeds.push(await withOwner((owner) => circulating(owner, count, size)));
     }
-    const rate = median(rates);
-    say(`${count} NICs: ${Math.round(rate)} frames/s there and back`);
+    const rate = median(speeds.map(({ second }) => second));
+    const own = median(speeds.map((speed) => speed.own));
+    say(
+      `${count} NICs: ${Math.round(rate)} frames/s there and back, ${Math.round(own)} a second of the relays' own`,
+    );
     const what = `${count} NIC${count > 1 ? 's' : ''}, ${size} bytes there and back`;
     figures.push(
       { what: `${what}, frames/s`, value: rate, unit: '' },
       { what, value: (rate * size) / 1e6, unit: 'MB/s' },
+      { what: `${what}, frames a second of the relays' processor time`, value: own, unit: '' },
     );
   }
   return figures;
 }
 
-async function circulating(owner: Owner, count: number, size: number): Promise<number> {
-  const { nics, bus, received } = await startRelays(owner, count, true);
+async function circulating(owner: Owner, count: number, size: number): Promise<Speed> {
+  const { nics, relays, bus, received } = await startRelays(owner, count, true);
   await bus.ask('circulate', { frame: ipv4Frame(OTHER, GUEST, size), window: WINDOW });
   for (const nic of nics)
     await nic.ask('circulate', { frame: ipv4Frame(GUEST, OTHER, size), window: WINDOW });
   await sleep(WARM);
   const total = () => received.reduce((sum, { value }) => sum + value, 0);
+  const before = await cpuOf(relays);
   const [first, started] = [total(), performance.now()];
   await sleep(MEASURED);
-  const rate = (total() - first) / ((performance.now() - started) / 1000);
+  const frames = total() - first;
+  const seconds = (performance.now() - started) / 1000;
+  const own = ((await cpuOf(relays)) - before) / 1e6;
   for (const nic of nics) await nic.ask('still', {});
-  return rate;
+  return { second: frames / seconds, own: frames / own };
+}
+
+/** Microseconds. */
+async function cpuOf(threads: readonly BenchThread[]): Promise<number> {
+  const answers = await Promise.all(threads.map((thread) => thread.ask('cpu', {})));
+  return answers.reduce((sum, { value }) => sum + value, 0);
 }
 
 // ---------------------------------------------------------------- what is started
