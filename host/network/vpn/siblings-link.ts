@@ -2,6 +2,7 @@
 import type { Socket } from 'node:net';
 import { toError } from '../../lib/errors.ts';
 import { writeU32 } from '../frame/layout.ts';
+import { copyBytes } from '../nic/copy.ts';
 import type { AddressKey } from './address-key.ts';
 import type { SiblingDrops } from './siblings-face.ts';
 import {
@@ -83,7 +84,7 @@ export class SiblingLink {
     into[at + 4] = kind;
     if (typeof to === 'string') into.write(to, at + WIRE_HEADER, 'latin1');
     else if (address > 0) writeU32(into, at + WIRE_HEADER, to);
-    into.set(bytes.subarray(offset, offset + length), at + WIRE_HEADER + address);
+    copyBytes(bytes, offset, length, into, at + WIRE_HEADER + address);
     piece.used += size;
     this.#queued += size;
     return true;
