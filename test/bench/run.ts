@@ -17,20 +17,21 @@ import { exeUnitOutput } from './exe-unit-output.ts';
 import { exeUnitSpool } from './exe-unit-spool.ts';
 import { exeUnitStart } from './exe-unit-start.ts';
 import { type BenchResult, table } from './figure.ts';
+import { filter } from './filter.ts';
 import { hash } from './hash.ts';
 import { hostMemory } from './host-memory.ts';
 import { imageBuild } from './image-build.ts';
 import { latency } from './latency.ts';
 import { line } from './line.ts';
-import { relay } from './relay.ts';
 import { outbound } from './outbound.ts';
+import { relay } from './relay.ts';
 import { sizes } from './sizes.ts';
 import { throughput } from './throughput.ts';
 import { vpn } from './vpn.ts';
 
 const BENCHES: Bench[] = [
   ...[sizes, boot, latency, throughput, hostMemory, hash, download, line, container, imageBuild],
-  ...[exeUnitStart, exeUnitExec, exeUnitSpool, exeUnitOutput, cable, bus, relay, vpn, outbound],
+  ...[exeUnitStart, exeUnitExec, exeUnitSpool, exeUnitOutput, cable, bus, relay, filter, vpn, outbound],
 ];
 
 /** Average load beyond which something else disturbs the figures. */
