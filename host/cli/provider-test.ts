@@ -1,5 +1,7 @@
 /** The self-test as `test` and `offer-template` run it, and its verdict's place. */
 import { join } from 'node:path';
+import type { HostNative } from '../../native/host-face.ts';
+import { loadNative } from '../../native/load.ts';
 import { assetsFolder, cacheFolder } from '../lib/paths.ts';
 import { findProgram } from '../lib/programs.ts';
 import { explainNoKvm } from '../provider/accelerator.ts';
@@ -25,15 +27,19 @@ export async function runSelfTest(
   say: (line: string) => void,
 ): Promise<Verdict> {
   const { selfTest, selfTestSpec } = await import('../provider/self-test.ts');
+  const { openTestNetwork } = await import('../provider/test-network.ts');
   const { startVm } = await import('../runtime/start-vm.ts');
   const { openImages } = await import('./images.ts');
   const { DEMO_IMAGE } = await import('./vm-options.ts');
   const assets = providerAssets(env);
   const { layers, defaults } = await openImages([join(assetsFolder(env), DEMO_IMAGE)], assets);
   const key = await verdictKey(env, accel);
+  const network = openTestNetwork(loadNative() as HostNative);
+  const spec = selfTestSpec({ assets, layers, accel }, network);
+  const { nics } = network;
   try {
     const verdict = await selfTest({
-      boot: (onPhase) => startVm(selfTestSpec({ assets, layers, accel }), { onPhase, logger: log, env }),
+      boot: (onPhase) => startVm(spec, { nics, onPhase, logger: log, env }),
       say,
       entrypoint: [...defaults.entrypoint, ...defaults.cmd],
     });
@@ -41,11 +47,16 @@ export async function runSelfTest(
     return verdict;
   } catch (error) {
     throw explainNoKvm(error);
+  } finally {
+    network.close();
   }
 }
+
+/** Counted up when the self-test tries something new: what an older one found out says nothing about that. */
+const FORM = 2;
 
 /** By this boot of the host, QEMU, kernel and initramfs, the KVM device, the user, ya-vm, and what was asked for. */
 async function verdictKey(env: Context['env'], accel: AccelChoice): Promise<string> {
   const qemu = findProgram('qemu-system-x86_64', env);
-  return kvmKey(qemu, providerAssets(env), `self-test ${await ownVersion()} ${accel}`);
+  return kvmKey(qemu, providerAssets(env), `self-test ${FORM} ${await ownVersion()} ${accel}`);
 }

@@ -4,6 +4,7 @@ import { YavmError } from '../lib/errors.ts';
 import type { Phase, VmSpec } from '../runtime/types.ts';
 import type { Vm } from '../runtime/vm.ts';
 import { parseCpuInfo } from './cpu.ts';
+import { TEST_PEERS, type TestNetwork } from './test-network.ts';
 import type { Verdict } from './verdict.ts';
 
 /** What of a VM is tried. */
@@ -20,6 +21,8 @@ export interface SelfTestOptions {
 /** For one command, milliseconds: an emulated VM on a busy host takes a second. */
 const COMMAND_DEADLINE = 30_000;
 const STOP_DEADLINE = 30_000;
+/** For the one answer that a ping waits for, seconds. */
+const PING_WAIT = 10;
 /** Output that must arrive whole, bytes. */
 const BULK = 1024 * 1024;
 const MAX_TEXT = 64 * 1024;
@@ -59,10 +62,7 @@ const CHECKS: readonly Check[] = [
   },
 ];
 
-/**
- * Capabilities that do not depend on the VM: the exe-unit reads manifests, whatever it runs on.
- * `vpn`, `inet` and `gpu` are not here before they work.
- */
+/** Capabilities that do not depend on the VM: the exe-unit reads manifests, whatever it runs on. `gpu` is not there yet. */
 const OF_THE_HOST = ['manifest-support'];
 
 /** @throws {YavmError} YAVM_E_SELF_TEST for what does not work in the VM; what keeps it from starting */
@@ -86,6 +86,16 @@ export async function selfTest({ boot, say, entrypoint }: SelfTestOptions): Prom
     if ((await run(vm, entrypoint)).exitCode === 0) {
       verdict.capabilities.push('start-entrypoint');
       say("ok: the image's own program starts");
+    }
+    for (const [name, peer] of Object.entries(TEST_PEERS)) {
+      if ((await run(vm, ['ping', '-c', '1', '-W', String(PING_WAIT), peer])).exitCode === 0) {
+        verdict.capabilities.push(name);
+        say(`ok: frames cross the ${name.toUpperCase()} network's cable, both ways`);
+      } else {
+        say(
+          `not ok: no frame came back through the ${name.toUpperCase()} network's cable: it is not offered`,
+        );
+      }
     }
     await withDeadline(vm.stop(), STOP_DEADLINE, 'the VM to stop');
     say('ok: the VM stops in order');
@@ -126,9 +136,13 @@ function failed(what: string, { exitCode, stdout, stderr, bytes }: Outcome): Yav
 }
 
 /** The VM of the self-test. */
-export function selfTestSpec(spec: Pick<VmSpec, 'assets' | 'layers' | 'accel'>): VmSpec {
+export function selfTestSpec(
+  spec: Pick<VmSpec, 'assets' | 'layers' | 'accel'>,
+  { links }: Pick<TestNetwork, 'links'>,
+): VmSpec {
   return {
     ...spec,
+    network: { links },
     root: { disk: 64 * 1024 * 1024 },
     memoryMiB: 256,
     cpus: 1,

@@ -85,7 +85,16 @@ export const ROWS: Row[] = [
   },
   {
     of: 'host/provider',
-    ours: ['host/lib', 'host/image', 'host/runtime', 'host/node', 'host/gsb'],
+    ours: [
+      'host/lib',
+      'host/image',
+      'host/runtime',
+      'host/node',
+      'host/gsb',
+      'host/network',
+      'guest/protocol',
+      ADDON,
+    ],
     packages: ['node:'],
   },
   {

@@ -9,8 +9,12 @@ import { checkProvider, type StepResult } from '../../host/provider/check.ts';
 import { parseCpuInfo } from '../../host/provider/cpu.ts';
 import { DEFAULT_PATTERN } from '../../host/provider/descriptor.ts';
 import { offerTemplate } from '../../host/provider/offer.ts';
-import { selfTest, type TestVm } from '../../host/provider/self-test.ts';
+import { selfTest, selfTestSpec, type TestVm } from '../../host/provider/self-test.ts';
+import { openTestNetwork, TEST_PEERS } from '../../host/provider/test-network.ts';
 import { readVerdict, type Verdict, writeVerdict } from '../../host/provider/verdict.ts';
+import type { HostNative } from '../../native/host-face.ts';
+import { loadNative } from '../../native/load.ts';
+import { arpRequest, framed } from '../lib/frame-peer.ts';
 
 const top = mkdtempSync(join(tmpdir(), 'yavm-check-'));
 t.teardown(() => rmSync(top, { recursive: true, force: true }));
@@ -214,15 +218,17 @@ t.test('the self-test: what passes is offered, what fails ends it, the VM always
   t.match(await run(good), {
     accel: 'tcg',
     cpu: { vendor: 'V', capabilities: ['sse'] },
-    capabilities: ['manifest-support', 'start-entrypoint'],
+    capabilities: ['manifest-support', 'start-entrypoint', 'vpn', 'inet'],
   });
   t.strictSame(good.ends, ['stop', 'kill']);
   t.ok(lines.filter((line) => line.startsWith('ok: ')).length >= 7);
 
   const without = fakeVm((argv, result) => {
-    if (argv[0] === '/bin/true') result.exitCode = 1;
+    if (argv[0] === '/bin/true' || argv.at(-1) === TEST_PEERS.inet) result.exitCode = 1;
   });
-  t.strictSame((await run(without)).capabilities, ['manifest-support']);
+  lines.length = 0;
+  t.strictSame((await run(without)).capabilities, ['manifest-support', 'vpn']);
+  t.ok(lines.some((line) => /^not ok: .*INET.*not offered/.test(line)));
 
   const short = fakeVm((argv, result) => {
     if (argv[2]?.startsWith('head')) result.stdout = 'x';
@@ -230,3 +236,38 @@ t.test('the self-test: what passes is offered, what fails ends it, the VM always
   await t.rejects(run(short), { code: 'YAVM_E_SELF_TEST', message: /mebibyte.*1 bytes/ });
   t.strictSame(short.ends, ['kill']);
 });
+
+t.test(
+  'the networks of the self-test: a card each, and an answer from the other end of its cable',
+  async (t) => {
+    const native = loadNative() as HostNative;
+    const network = openTestNetwork(native);
+    const spec = selfTestSpec(
+      { assets: { kernel: '', initramfs: '', manifest: '' }, layers: [], accel: 'tcg' },
+      network,
+    );
+    t.match(spec.network?.links, [
+      { name: 'eth0', addresses: ['10.77.0.2/24'] },
+      { name: 'eth1', addresses: ['10.42.42.2/24'] },
+    ]);
+    const [vpn, inet] = network.nics;
+    if (vpn?.kind !== 'datagram' || inet?.kind !== 'stream') throw new Error('two cables');
+    const request = arpRequest('10.77.0.2', TEST_PEERS.vpn);
+    const [into, lengths] = [new Uint8Array(2048), new Uint32Array(1)];
+    native.sendDatagrams(vpn.fd, request, Uint32Array.of(0), Uint32Array.of(request.length), 0, 1);
+    while (native.receiveDatagrams(vpn.fd, into, 2048, lengths) === 0) await new Promise(setImmediate);
+    t.equal(lengths[0], request.length);
+    t.equal(into[21], 2, 'an ARP reply');
+    const asked = framed(arpRequest('10.42.42.2', TEST_PEERS.inet));
+    native.sendBytes(inet.fd, asked, 0, asked.length);
+    let length = -1;
+    while (length < 0) {
+      length = native.receiveBytes(inet.fd, into, 0, into.length);
+      await new Promise(setImmediate);
+    }
+    t.equal(length, asked.length);
+    t.equal(into[4 + 21], 2);
+    network.close();
+    for (const { fd } of network.nics) native.close(fd);
+  },
+);

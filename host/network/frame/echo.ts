@@ -35,7 +35,9 @@ function arpAnswer(frame: Uint8Array): Uint8Array | null {
   const at = ETH.payload;
   if (frame.length < at + ARP.length || readU16(frame, at + ARP.operation) !== ARP_OPERATION.request)
     return null;
-  const [sender, target] = [at + ARP.senderIp, at + ARP.targetIp].map((from) => frame.subarray(from, from + 4));
+  const [sender, target] = [at + ARP.senderIp, at + ARP.targetIp].map((from) =>
+    frame.subarray(from, from + 4),
+  );
   // One who asks for its own address wants to hear that nobody has it.
   if (!sender || !target || sender.every((byte, index) => byte === target[index])) return null;
   const [mine, theirs] = [macOf('peer', target), frame.subarray(at + ARP.senderMac, at + ARP.senderIp)];
