@@ -3,6 +3,7 @@ import { isIP } from 'node:net';
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import { LINK_KINDS, type LocalNetworkOptions, type LocalVpn } from '../exe-unit/local-network.ts';
+import { LINK_VARIABLE } from '../exe-unit/network-plan.ts';
 import { isYavmError } from '../lib/errors.ts';
 import { canonicalIp, formatIp, parseIp, rangeEnd } from '../network/frame/address.ts';
 import { parseUrlRule } from '../network/outbound/parse-urls.ts';
@@ -11,9 +12,6 @@ import { checkNetworks, parseNetworks } from '../network/vpn/networks.ts';
 import { collect, forOption, parseChoice, parseInteger, usageError } from './options.ts';
 
 type Environment = Readonly<Record<string, string | undefined>>;
-
-/** Of the VPN's cable, for `run` and for providers: `--vpn-link`. */
-export const LINK_VARIABLE = 'YA_VM_VPN_LINK';
 
 const MODES = ['internet', 'none'] as const;
 export type NetMode = (typeof MODES)[number];

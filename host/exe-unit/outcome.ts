@@ -42,7 +42,7 @@ const SOURCES: readonly (readonly [code: RegExp, prefix: string])[] = [
   [/^YAVM_E_(NET|VPN|INET)/, 'Net error: '],
 ];
 /** A start has nothing to do with files: what it needs of the bus is the node's identity, for a VPN. */
-const OF_A_START: typeof SOURCES = [[/^YAVM_E_GSB/, 'Gsb error: '], ...SOURCES];
+const OF_A_START: typeof SOURCES = [[/^YAVM_E_GSB_/, 'Gsb error: '], ...SOURCES];
 const BY_KIND: Partial<Record<CommandKind, string>> = { transfer: 'Local service error: Transfer error: ' };
 const OTHERS = 'Runtime error: ';
 

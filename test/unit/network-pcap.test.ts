@@ -6,6 +6,7 @@ import { deferred } from '../../host/lib/deferred.ts';
 import { silentLogger } from '../../host/lib/logger.ts';
 import { openCapture } from '../../host/network/pcap.ts';
 import { readCapture } from '../lib/pcap-reader.ts';
+import { ramFolders } from '../lib/ram-folders.ts';
 
 const logger = silentLogger;
 const bytes = Uint8Array.from({ length: 70_000 }, (_, index) => (index * 31) >> 3);
@@ -126,6 +127,24 @@ t.test('a full disk ends the capture, with a file that can be read, and nothing 
   const { packets } = readCapture(file);
   t.ok(packets.length > 100, `${packets.length} frames are there`);
 });
+
+const root = process.getuid?.() === 0;
+
+t.test(
+  'a disk that is full in fact',
+  { skip: root ? false : 'needs root, for a small file system' },
+  async (t) => {
+    const folder = ramFolders(t, '512k')();
+    const capture = openCapture(join(folder, 'net.pcapng'), { logger });
+    for (let count = 0; count < 2000 && capture.failure === null; count++) {
+      capture.frame('eth0', bytes, 0, 1500, 'out');
+      if (count % 100 === 0) await new Promise((resolve) => setImmediate(resolve));
+    }
+    await capture.close();
+    t.match(capture.failure, { code: 'YAVM_E_NET_CAPTURE', cause: { code: 'ENOSPC' }, hint: /full/ });
+    t.ok(readCapture(join(folder, 'net.pcapng')).packets.length > 100, 'what was written before can be read');
+  },
+);
 
 t.test('where it may be', async (t) => {
   const folder = t.testdir({ old: 'something longer than a header'.repeat(100), two: '' });
