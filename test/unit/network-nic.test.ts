@@ -36,10 +36,10 @@ for (const kind of KINDS) {
         [far, index + 1],
       ] as const) {
         most.set(frame(size, seed), 5);
-        // A datagram's receiver keeps up because it has its turn each time.
         while (!link.send(most, 5, size)) await turn();
       }
-      if (isDatagram(kind) && index % 16 === 15) await turn();
+      // No more than an ordinary user's socket buffer holds.
+      if (isDatagram(kind) && (size > 2000 || index % 16 === 15)) await turn();
     }
     await Promise.all([arrivals.near.count(all.length), arrivals.far.count(all.length)]);
     for (const [index, size] of all.entries()) {
@@ -164,12 +164,13 @@ t.test('streams: a full peer presses, no frame is lost that was taken, and room 
     t.ok(taken < 100_000, `${kind}: a bound: ${taken} frames`);
     t.ok(pressedAt > 0 && pressedAt < taken, `${kind}: pressed at ${pressedAt}, before frames are dropped`);
     t.equal(near.counters.dropped, 1);
-    t.equal(arrivals.near.rooms, 0);
+    // TCP hands on to the other socket by itself, which makes room once more.
+    if (kind !== 'tcp') t.equal(arrivals.near.rooms, 0);
     far.resume();
     await arrivals.far.count(taken);
-    await arrivals.near.until(({ rooms }) => rooms > 0);
+    await arrivals.near.until(({ rooms }) => rooms > 0 && !near.pressed);
     for (let turns = 0; turns < 5; turns++) await turn();
-    t.equal(arrivals.near.rooms, 1, `${kind}: told once`);
+    if (kind !== 'tcp') t.equal(arrivals.near.rooms, 1, `${kind}: told once`);
     t.notOk(near.pressed);
     t.equal(arrivals.far.frames.length, taken);
     const wrong = arrivals.far.frames.findIndex(
