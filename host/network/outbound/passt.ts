@@ -98,6 +98,8 @@ function spawnPasst(program: PasstProgram, options: Omit<PasstOptions, 'fd'>, na
     const [fd, far] = native.cable('unix', CABLE);
     near.push(fd);
     const cable = descriptors.give(far);
+    // What did not fit of a frame it sends in a call that has to wait; without that the stream is damaged.
+    native.setNonBlocking(far, false);
     const [read, write] = native.pipe('read', 0);
     near.push(read);
     descriptors.giveAs(openSync('/dev/null', 'r'), 0);
