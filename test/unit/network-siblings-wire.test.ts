@@ -128,7 +128,10 @@ const GARBAGE: [string, Buffer][] = [
   ['another change', json({ type: 'change', change: { kind: 'clear' } })],
   ['no nodes', json({ type: 'change', change: { kind: 'add', nodes: [] } })],
   ['a node without a text', json({ type: 'change', change: { kind: 'add', nodes: { '10.5.0.2': {} } } })],
-  ['a node without an address', json({ type: 'change', change: { kind: 'add', nodes: { x: '0x1' } } })],
+  [
+    'a long address',
+    json({ type: 'change', change: { kind: 'learn', nodes: { ['1'.repeat(129)]: '0x1' } } }),
+  ],
   ['a long node id', json({ type: 'change', change: { kind: 'remove', nodeIds: ['0'.repeat(129)] } })],
   ['1025 nodes', json({ type: 'change', change: { kind: 'remove', nodeIds: new Array(1025).fill('0') } })],
 ];
@@ -154,7 +157,11 @@ t.test('what is no frame and no message is refused, as soon as it can be told', 
 
 t.test('a change that no sibling would take is not sent', (t) => {
   t.strictSame(messagesOfChange({ kind: 'remove', nodeIds: ['0'.repeat(129), '0x12'] }), [CHANGE]);
-  t.strictSame(messagesOfChange({ kind: 'add', nodes: { '10.5.0.2': '0'.repeat(129) } }), []);
+  const nodes = { '10.5.0.2': '0x1', x: '0'.repeat(129), '10.5.0.3': '0x1' };
+  t.strictSame(messagesOfChange({ kind: 'add', nodes }), [
+    { type: 'change', change: { kind: 'add', nodes: { '10.5.0.2': '0x1' } } },
+  ]);
+  t.strictSame(messagesOfChange({ kind: 'learn', nodes: { [`1${'0'.repeat(128)}`]: '0x1' } }), []);
   t.end();
 });
 

@@ -115,19 +115,22 @@ t.test('changes of the table reach all siblings, whole and in order', async (t) 
   const [owner, ...siblings] = all as [TestSibling, TestSibling, TestSibling];
   owner.siblings.change({ kind: 'add', nodes: { '10.5.0.77': `0x${'7'.repeat(40)}` } });
   owner.siblings.change({ kind: 'remove', nodeIds: [`0x${'7'.repeat(40)}`] });
+  // Nobody has looked at what a requestor sends: who applies it does.
+  owner.siblings.change({ kind: 'learn', nodes: { 'no address': 'no id' } });
   const many = Object.fromEntries(
     Array.from({ length: 3000 }, (_, index) => [`10.6.${index >> 8}.${index & 255}`, `0x${'8'.repeat(40)}`]),
   );
   owner.siblings.change({ kind: 'add', nodes: many });
   siblings[0]?.siblings.change({ kind: 'remove', nodeIds: ['0x1'] });
-  await until(() => siblings.every(({ changes }) => changes.length === 5), 'the changes');
+  await until(() => siblings.every(({ changes }) => changes.length === 6), 'the changes');
   for (const { changes } of siblings) {
-    t.strictSame(changes.slice(0, 2), [
+    t.strictSame(changes.slice(0, 3), [
       { kind: 'add', nodes: { '10.5.0.77': `0x${'7'.repeat(40)}` } },
       { kind: 'remove', nodeIds: [`0x${'7'.repeat(40)}`] },
+      { kind: 'learn', nodes: { 'no address': 'no id' } },
     ]);
     t.strictSame(
-      Object.assign({}, ...changes.slice(2).map((change) => (change.kind === 'add' ? change.nodes : {}))),
+      Object.assign({}, ...changes.slice(3).map((change) => (change.kind === 'add' ? change.nodes : {}))),
       many,
     );
   }

@@ -176,7 +176,10 @@ class Relay implements VpnRelay {
           this.#flushing ??= setImmediate(() => this.#flush());
         },
         onChange: (change) => this.#changed(network, change),
-        onLocal: () => this.#localsChanged(network),
+        onLocal: () => {
+          this.#localsChanged(network);
+          this.#tellLearned(network);
+        },
       },
       this.#logger,
     );
@@ -194,6 +197,14 @@ class Relay implements VpnRelay {
 
   #localsChanged(network: TableNetwork): void {
     if (network.siblings !== null) this.#table.setLocal(network, network.siblings.local);
+  }
+
+  /** A VM that has just come does not know whom the others have heard. */
+  #tellLearned(network: TableNetwork): void {
+    const learned = this.#table.stats(network).filter(({ kind }) => kind === 'learned');
+    if (learned.length === 0) return;
+    const nodes = Object.fromEntries(learned.map(({ address, nodeId }) => [address, nodeId]));
+    network.siblings?.change({ kind: 'learn', nodes });
   }
 
   #bindings(network: TableNetwork): NetworkBindings {
@@ -234,9 +245,16 @@ class Relay implements VpnRelay {
     this.#apply(network, change);
   }
 
-  #apply({ id }: TableNetwork, change: TableChange): void {
-    if (change.kind === 'add') this.#table.add(id, change.nodes);
-    else this.#table.remove(id, change.nodeIds);
+  #apply(network: TableNetwork, change: TableChange): void {
+    if (change.kind === 'add') this.#table.add(network.id, change.nodes);
+    else if (change.kind === 'remove') this.#table.remove(network.id, change.nodeIds);
+    else for (const pair of Object.entries(change.nodes)) this.#learn(network, ...pair);
+  }
+
+  /** What the VM that has the names has learned. */
+  #learn(network: TableNetwork, address: string, nodeId: string): void {
+    const bytes = parseIp(address);
+    this.#table.learn(network, bytes, 0, bytes.length === 4 ? 4 : 6, nodeId, this.#effects.now());
   }
 
   /** The requestor has had its answer from the owner. */

@@ -2,9 +2,11 @@
 import type { Logger } from '../../lib/logger.ts';
 import type { AddressKey } from './address-key.ts';
 
-/** A change of the network's table, as VpnControl brings it to whoever holds the names. */
+/** A change of the network's table: what VpnControl, or a frame, told whoever holds the names. Node ids by address. */
 export type TableChange =
   | { kind: 'add'; nodes: Readonly<Record<string, string>> }
+  /** From frames: what the requestor says wins over it. */
+  | { kind: 'learn'; nodes: Readonly<Record<string, string>> }
   | { kind: 'remove'; nodeIds: readonly string[] };
 
 export type SiblingRole = 'owner' | 'sibling' | 'waiting';

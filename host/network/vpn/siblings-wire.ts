@@ -30,8 +30,8 @@ export const MAX_ADDRESSES = 64;
 export const MAX_SIBLINGS = 64;
 /** Nodes in one message of a change; a larger change goes in several. */
 const MAX_NODES = 1024;
-/** Characters of a node's id; upstream's have 42. */
-const MAX_NODE_ID = 128;
+/** Characters of a node's id or address in a change, which nobody has looked at yet; upstream's have 42 at most. */
+const MAX_TEXT = 128;
 
 export type Message =
   /** The first word of a sibling. */
@@ -61,19 +61,25 @@ export function encodeMessage(message: Message): Buffer {
   return bytes;
 }
 
-/** The messages that carry a change; nodes that no sibling would accept are left out. */
+/** The messages that carry a change. Like who applies it, they stop at the first pair that cannot be one. */
 export function messagesOfChange(change: TableChange): Message[] {
-  const pieces: TableChange[] =
-    change.kind === 'add'
-      ? inPieces(Object.entries(change.nodes).filter(([, id]) => id.length <= MAX_NODE_ID)).map((nodes) => ({
-          kind: 'add',
-          nodes: Object.fromEntries(nodes),
-        }))
-      : inPieces(change.nodeIds.filter((id) => id.length <= MAX_NODE_ID)).map((nodeIds) => ({
-          kind: 'remove',
-          nodeIds,
-        }));
-  return pieces.map((piece) => ({ type: 'change', change: piece }));
+  return piecesOfChange(change).map((piece) => ({ type: 'change', change: piece }));
+}
+
+function piecesOfChange(change: TableChange): TableChange[] {
+  if (change.kind === 'remove') {
+    return inPieces(change.nodeIds.filter(isShort)).map((nodeIds) => ({ kind: 'remove', nodeIds }));
+  }
+  const pairs = Object.entries(change.nodes);
+  const end = pairs.findIndex((pair) => !pair.every(isShort));
+  return inPieces(end < 0 ? pairs : pairs.slice(0, end)).map((some) => ({
+    kind: change.kind,
+    nodes: Object.fromEntries(some),
+  }));
+}
+
+function isShort(text: string): boolean {
+  return text.length <= MAX_TEXT;
 }
 
 function inPieces<T>(all: readonly T[]): T[][] {
@@ -115,14 +121,14 @@ function changeOf(value: unknown): TableChange {
   if (kind === 'remove') {
     return {
       kind,
-      nodeIds: listOf(nodeIds, 'node ids', MAX_NODES).map((id) => textOf(id, 'a node id', MAX_NODE_ID)),
+      nodeIds: listOf(nodeIds, 'node ids', MAX_NODES).map((id) => textOf(id, 'a node id', MAX_TEXT)),
     };
   }
-  if (kind !== 'add') throw wireError('a change of no known kind');
+  if (kind !== 'add' && kind !== 'learn') throw wireError('a change of no known kind');
   const pairs: [string, string][] = [];
   for (const pair of listOf(Object.entries(recordOf(nodes, 'nodes')), 'nodes', MAX_NODES)) {
     const [address, id] = pair as [string, unknown];
-    pairs.push([canonicalIp(address), textOf(id, 'a node id', MAX_NODE_ID)]);
+    pairs.push([textOf(address, 'an address', MAX_TEXT), textOf(id, 'a node id', MAX_TEXT)]);
   }
   return { kind, nodes: Object.fromEntries(pairs) };
 }

@@ -143,8 +143,12 @@ export class VpnSwitch {
       return;
     }
     const { source, family } = heading;
-    const peer =
-      this.#find(bytes, source) ?? this.#table.learn(network, bytes, source, family, caller, this.now);
+    let peer: Peer | null = this.#find(bytes, source) ?? null;
+    if (peer === null) {
+      peer = this.#table.learn(network, bytes, source, family, caller, this.now);
+      // Before the frame: who gets it can answer.
+      if (peer !== null) network.siblings?.change({ kind: 'learn', nodes: { [peer.text]: caller } });
+    }
     if (peer?.node?.id === caller) this.#count(peer, length);
     if (network.locals > 0 && this.#toLocals(network, peer, bytes, offset, length)) return;
     this.#deliver(network, bytes, offset, length);
