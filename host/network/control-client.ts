@@ -49,7 +49,9 @@ export async function connectNetworkControl(path: string): Promise<NetworkContro
     const gone = hasErrno(cause, 'ENOENT') || hasErrno(cause, 'ECONNREFUSED');
     throw new YavmError('YAVM_E_NET_CONTROL', `${path}: the VM's network cannot be reached`, {
       cause,
-      hint: gone ? 'The VM has none (see: ya-vm run --help, --net and --vpn), or has just ended.' : undefined,
+      hint: gone
+        ? 'The VM has none (see: ya-vm run --help, --net and --vpn), is just starting, or has ended.'
+        : undefined,
     });
   }
 }

@@ -118,16 +118,20 @@ export const RESULTS: { [Op in keyof ControlResult]: Check<ControlResult[Op]> } 
 const MAX_CAUSES = 8;
 
 function wireError(depth: number): Check<WireError> {
-  const short = optional(text(200));
   const cause = depth === 0 ? ignored : optional(wireError(depth - 1));
   return object<WireError>({
-    code: short,
+    code: shortText,
     message: text(64 * 1024),
     hint: optional(text(64 * 1024)),
-    errno: short,
-    syscall: short,
+    errno: shortText,
+    syscall: shortText,
     cause,
   } as { [K in keyof WireError]-?: Check<WireError[K]> });
+}
+
+/** Node's own errors have numbers in some of these places; they are left out. */
+function shortText(value: unknown): string | undefined {
+  return typeof value === 'string' && value.length <= 200 ? value : undefined;
 }
 
 const checkError = wireError(MAX_CAUSES);

@@ -75,6 +75,8 @@ async function endCapture(): Promise<void> {
   capture = null;
   tapAll();
   await ended?.close();
+  // Who ends it learns that it had ended before.
+  if (ended?.failure) throw ended.failure;
 }
 
 function tapAll(): void {

@@ -88,6 +88,15 @@ t.test('errors arrive with code, hint and causes', async (t) => {
     cause: { message: 'why' },
   });
   t.same(await client.stats(), SAMPLE_STATS, 'the connection goes on');
+
+  const full = Object.assign(new Error('no space left'), { code: 'ENOSPC', errno: -28, syscall: 'write' });
+  control.onPing = async () => {
+    throw new YavmError('YAVM_E_NET_CAPTURE', 'full', { cause: full });
+  };
+  await t.rejects(client.ping('10.5.0.4', 100), {
+    code: 'YAVM_E_NET_CAPTURE',
+    cause: { code: 'ENOSPC', syscall: 'write' },
+  });
 });
 
 t.test('a capture ends with its client, and there is one at a time', async (t) => {
