@@ -5,6 +5,7 @@
 
 import { vpnLink } from '../../host/network/guest-links.ts';
 import { loadNative } from '../../native/load.ts';
+import { putGuestNet } from '../lib/guest-net.ts';
 import { type Owner, shell, startTestVm } from '../lib/vm.ts';
 import { addressOf, VpnLab } from '../lib/vpn-vms.ts';
 import type { Bench } from './context.ts';
@@ -86,6 +87,7 @@ async function startDirect(owner: Owner, accel: 'tcg' | 'kvm'): Promise<[End, En
   const start = async (number: number, fd: number): Promise<End> => {
     const network = { links: [vpnLink([{ nodeIp: addressOf(number), prefix: 24 }])] };
     const vm = await startTestVm(owner, { accel, network }, { nics: [{ kind: 'stream', fd }] });
+    await putGuestNet(vm);
     return {
       address: addressOf(number),
       shell: (line) => shell(vm, line),
@@ -96,10 +98,10 @@ async function startDirect(owner: Owner, accel: 'tcg' | 'kvm'): Promise<[End, En
 
 /** From the sender's start to the receiver's end. @returns MB/s */
 async function transfer([from, to]: [End, End]): Promise<number> {
-  const receiving = to.shell('nc -l -p 7000 </dev/null | wc -c');
+  const receiving = to.shell('guest-net take 7000 | wc -c');
   const began = performance.now();
   const sending = from.shell(
-    `until dd if=/dev/zero bs=${BLOCK} count=${BLOCKS} 2>/dev/null | nc ${to.address} 7000 2>/dev/null; do :; done`,
+    `dd if=/dev/zero bs=${BLOCK} count=${BLOCKS} 2>/dev/null | guest-net give ${to.address} 7000`,
   );
   const [got] = await Promise.all([receiving, sending]);
   const took = performance.now() - began;

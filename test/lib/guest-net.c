@@ -227,6 +227,33 @@ static void EchoUdp(char **words) {
   }
 }
 
+/* take PORT: one connection, on IPv4 or IPv6; copies what comes to stdout, to its end, and then ends it too. */
+static int Take(char **words) {
+  int listener = socket(AF_INET6, SOCK_STREAM, 0), on = 1;
+  struct sockaddr_in6 any = {.sin6_family = AF_INET6, .sin6_port = htons(atoi(words[0]))};
+  setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+  if (bind(listener, (struct sockaddr *)&any, sizeof any) < 0 || listen(listener, 1) < 0) Die("listen");
+  int fd = accept(listener, NULL, NULL);
+  if (fd < 0) Die("accept");
+  Drain(fd, 1);
+  return 0;
+}
+
+/* give HOST PORT: stdin to the end; waits for who listens there, and until that has ended the connection. */
+static int Give(char **words) {
+  const struct timespec pause = {.tv_nsec = 100 * 1000 * 1000};
+  int fd = -1;
+  for (int attempt = 0; fd < 0 && attempt < 100; attempt++) {
+    fd = Connect(words[0], words[1], SOCK_STREAM, kPatience);
+    if (fd < 0) nanosleep(&pause, NULL);
+  }
+  if (fd < 0) Die("connect");
+  Drain(0, fd);
+  shutdown(fd, SHUT_WR);
+  Drain(fd, -1);
+  return 0;
+}
+
 /* frame LINK HEX...: puts frames on a link as they are. */
 static int Frame(int count, char **words) {
   int fd = socket(AF_PACKET, SOCK_RAW, htons(ETH_P_ALL));
@@ -253,6 +280,8 @@ int main(int count, char **words) {
   if (!strcmp(verb, "fetch") && count == 3) return Fetch(words);
   if (!strcmp(verb, "udp") && count >= 3) return Udp(count, words);
   if (!strcmp(verb, "echo-udp") && count == 1) EchoUdp(words);
+  if (!strcmp(verb, "take") && count == 1) return Take(words);
+  if (!strcmp(verb, "give") && count == 2) return Give(words);
   if (!strcmp(verb, "frame") && count >= 2) return Frame(count, words);
   fprintf(stderr, "guest-net: no such verb\n");
   return 2;

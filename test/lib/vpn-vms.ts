@@ -1,5 +1,7 @@
 /** VMs of different nodes in one VPN, for VM tests: a router each, joined in this process; ya-vm as their exe-units. */
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { localImage } from '../../host/cli/local-activity.ts';
 import type { Flex } from '../../host/gsb/types.ts';
 import { silentLogger } from '../../host/lib/logger.ts';
@@ -8,6 +10,7 @@ import { LocalNetwork } from '../../host/node/network.ts';
 import { LocalNode } from '../../host/node/node.ts';
 import type { Requestor } from '../../host/node/requestor.ts';
 import { sh, VECTOR } from './exe-unit-activity.ts';
+import { GUEST_NET, guestNet } from './guest-net.ts';
 import { DEMO_IMAGE, type Owner, privateEnvironment } from './vm.ts';
 import { LAUNCHER } from './ya-vm.ts';
 
@@ -66,6 +69,7 @@ export class VpnLab {
     this.#options = options;
     this.environment = privateEnvironment(t);
     this.folder = this.environment.XDG_RUNTIME_DIR as string;
+    writeFileSync(join(this.folder, 'guest-net'), guestNet());
     t.teardown(() => this.close());
   }
 
@@ -95,7 +99,13 @@ export class VpnLab {
         begin: (line) => requestor.exec([sh(line, false)]),
       };
       this.vms.push(vm);
-      const batch = await requestor.exec([this.deploy(number), { start: {} }]);
+      const program = pathToFileURL(join(this.folder, 'guest-net')).href;
+      const batch = await requestor.exec([
+        this.deploy(number),
+        { start: {} },
+        { transfer: { from: program, to: `container:${GUEST_NET}` } },
+        sh(`chmod 755 ${GUEST_NET}`),
+      ]);
       const failed = (await requestor.finished(batch)).find(({ ok }) => !ok);
       if (failed) throw new Error(`VM ${number} does not start: ${failed.message}`);
       started.push(vm);

@@ -7,17 +7,14 @@ const LONG = { timeout: 600_000 };
 /** One transfer: whole copies of busybox (2 MB), so that the guest can make them without a generator. */
 const COPIES = (soak ? 1000 : 24) / 2;
 
-/** Sends so many bytes over TCP from one VM to another; both ends' hashes. */
-async function send(from: VpnVm, to: VpnVm, port: number): Promise<[sent: string, got: string]> {
-  const source = `i=0; while [ $i -lt ${COPIES} ]; do cat /bin/busybox; i=$((i+1)); done`;
-  const receiving = to.shell(`nc -l -p ${port} < /dev/null | sha1sum`);
-  // The listener may not be there yet.
-  const sending = await from.shell(
-    `n=0; until nc -z ${to.address} ${port + 1} 2>/dev/null || [ $n -ge 3 ]; do n=$((n+1)); sleep 0.2; done; ` +
-      `(${source}) | nc ${to.address} ${port} > /dev/null; (${source}) | sha1sum`,
-  );
-  const { stdout } = await receiving;
-  return [sending.stdout.trim(), stdout.trim()];
+const SOURCE = `i=0; while [ $i -lt ${COPIES} ]; do cat /bin/busybox; i=$((i+1)); done`;
+
+/** Sends the copies over TCP from one VM to another; both ends' hashes. */
+async function send(from: VpnVm, to: VpnVm, address = to.address): Promise<[sent: string, got: string]> {
+  const receiving = to.shell('guest-net take 7001 | sha1sum');
+  const giving = await from.shell(`(${SOURCE}) | guest-net give ${address} 7001 && (${SOURCE}) | sha1sum`);
+  const taken = await receiving;
+  return [giving.stdout.trim() || giving.stderr, taken.stdout.trim() || taken.stderr];
 }
 
 t.test('two VMs', LONG, async (t) => {
@@ -46,10 +43,20 @@ t.test('two VMs', LONG, async (t) => {
   });
 
   await t.test('TCP both ways, the same bytes', async (t) => {
-    const [forth, back] = await Promise.all([send(a, b, 7001), send(b, a, 7003)]);
+    const [forth, back] = await Promise.all([send(a, b), send(b, a)]);
     t.equal(forth[1], forth[0]);
     t.match(forth[0], /^[0-9a-f]{40}/);
     t.equal(back[1], back[0]);
+    const six = await send(a, b, address6Of(2));
+    t.equal(six[1], six[0], 'over IPv6');
+  });
+
+  await t.test('UDP of each size', async (t) => {
+    const sizes = Array.from({ length: count(300) }, (_, index) => Math.round((index * 1232) / count(300)));
+    const words = [...sizes, 1252 - 20, 4000].join(' ');
+    await b.begin('guest-net echo-udp 9000');
+    const { stdout } = await a.shell(`guest-net udp ${b.address} 9000 ${words}`);
+    t.equal(stdout.trim().replaceAll('\n', ' '), words);
   });
 
   await t.test('a peer that leaves, and comes back', async (t) => {
