@@ -15,6 +15,7 @@ import { deferred } from '../../host/lib/deferred.ts';
 import { streamMeaning } from './replay-meaning.ts';
 import { type CallStep, isFrame, isOutward, isReport, pairOf, type Step } from './replay-recording.ts';
 import { RelayConnections, VPN_NAMES } from './replay-relay.ts';
+import { answersTo, endingSignal, isReply, sizeOf } from './replay-steps.ts';
 
 /** The program that is played to. */
 export interface Supervisor {
@@ -394,31 +395,4 @@ export class ReplayRouter {
   #log(from: Step['from'], packet: Packet): void {
     this.conversation.push({ from, packet });
   }
-}
-
-// ---------------------------------------------------------------- the recording
-
-/** What each report of a kind was answered with; undefined: not at all. */
-function answersTo(steps: readonly Step[], what: 'State' | 'Usage'): (CallReply | undefined)[] {
-  const replies = new Map<string, CallReply>();
-  for (const { from, packet } of steps) {
-    if (from === 'router' && packet?.kind === 'callReply') replies.set(packet.requestId, packet);
-  }
-  return steps.flatMap(({ packet }) => (isReport(packet, what) ? [replies.get(packet.requestId)] : []));
-}
-
-/** The signal that the recorded supervisor says it was ended by. */
-function endingSignal(steps: readonly Step[]): 'SIGTERM' | 'SIGINT' | undefined {
-  const last = steps.findLast(({ packet }) => isReport(packet, 'State'))?.packet;
-  const reason = Buffer.from((last as CallStep | undefined)?.data ?? '').toString('latin1');
-  const number = /Interrupted by signal: (\d+)/.exec(reason)?.[1];
-  return ({ 2: 'SIGINT', 15: 'SIGTERM' } as const)[Number(number) as 2 | 15];
-}
-
-const isReply = (packet: Packet): packet is CallReply => packet.kind === 'callReply';
-
-/** Upstream has two replacements for a character that comes in two parts. */
-function sizeOf(output: unknown): number {
-  if (Array.isArray(output)) return output.length;
-  return typeof output === 'string' ? output.replaceAll('\uFFFD', '').length : 0;
 }
