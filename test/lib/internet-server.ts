@@ -14,6 +14,8 @@ export type Order =
   | { order: 'zone'; zone: Zone }
   | { order: 'seen' };
 
+export type Answer = { done?: unknown } | { failed: string };
+
 /** What this process has seen since it was last asked. */
 export interface Seen {
   questions: DnsQuestion[];

@@ -7,7 +7,7 @@ import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Zone } from './dns-server.ts';
-import type { Order, Seen } from './internet-server.ts';
+import type { Answer, Order, Seen } from './internet-server.ts';
 import type { Owner } from './vm.ts';
 
 /** Public, as far as anybody here can see. */
@@ -157,12 +157,16 @@ async function ask(server: ChildProcess, order: Order): Promise<unknown> {
   return await answerOf(server);
 }
 
-/** @throws {Error} as the other process says it */
+/** @throws {Error} as the other process says it, or when that has ended */
 async function answerOf(server: ChildProcess): Promise<unknown> {
-  const answer = await Promise.race([
-    once(server, 'message').then(([message]) => message as { done?: unknown; failed?: string }),
-    once(server, 'exit').then(() => ({ failed: 'it has ended' })),
-  ]);
-  if ('failed' in answer && answer.failed !== undefined) throw new Error(`the internet: ${answer.failed}`);
-  return (answer as { done?: unknown }).done;
+  const ended = new AbortController();
+  const onExit = () => ended.abort(new Error('the internet has ended'));
+  server.once('exit', onExit);
+  try {
+    const [answer] = (await once(server, 'message', { signal: ended.signal })) as [Answer];
+    if ('failed' in answer) throw new Error(`the internet: ${answer.failed}`);
+    return answer.done;
+  } finally {
+    server.off('exit', onExit);
+  }
 }

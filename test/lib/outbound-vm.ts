@@ -1,4 +1,5 @@
 /** VMs with a way to the internet (internet.ts), as `ya-vm run --net` makes them; and with passt alone, to compare with. */
+import { readdirSync, readFileSync } from 'node:fs';
 import type { Logger } from '../../host/lib/logger.ts';
 import { outboundLink } from '../../host/network/guest-links.ts';
 import { findPasst, type Passt, startPasst } from '../../host/network/outbound/passt.ts';
@@ -99,4 +100,24 @@ export async function startPlainVm(
   const vm = await startTestVm(t, { network, ...spec }, { nics: [{ kind: 'stream', fd: passt.fd }] });
   await putGuestNet(vm);
   return { vm, passt };
+}
+
+/** Pids of the passts that a process has started. */
+export function passtsOf(pid: number): number[] {
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .filter((name) => isPasst(name, pid))
+    .map(Number);
+}
+
+function isPasst(name: string, parent: number): boolean {
+  try {
+    // PID (NAME) STATE PARENT …; passt calls itself by the CPU that it was built for, too.
+    const [, command = '', state, owner] =
+      /^\d+ \((.*)\) (\S) (\d+)/.exec(readFileSync(`/proc/${name}/stat`, 'latin1')) ?? [];
+    return command.startsWith('passt') && state !== 'Z' && Number(owner) === parent;
+  } catch {
+    // Gone.
+    return false;
+  }
 }
