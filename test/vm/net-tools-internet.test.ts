@@ -8,6 +8,7 @@ import { SERVERS, startInternet } from '../lib/internet.ts';
 import { contentHash } from '../lib/internet-server.ts';
 import { inNamespaces } from '../lib/namespaces.ts';
 import { readCapture } from '../lib/pcap-reader.ts';
+import { ramFolders } from '../lib/ram-folders.ts';
 import { bytes } from '../lib/scale.ts';
 import { privateEnvironment } from '../lib/vm.ts';
 import { ACCEL, runCli, startCli } from '../lib/ya-vm.ts';
@@ -44,6 +45,21 @@ t.test('run --net: a file by its name, whole', async (t) => {
     packets.every(({ frame }) => frame.length <= 1514),
     'no frame is longer than the MTU',
   );
+});
+
+t.test('run --pcap: a full disk ends the file, and nothing else', async (t) => {
+  await startInternet(t, { zone });
+  const env = privateEnvironment(t);
+  const pcap = join(ramFolders(t, '1m')(), 'net.pcapng');
+  const size = 4 * MIB;
+  const line = `wget -q -O - http://files.example/bytes/${size} | sha256sum`;
+  const words = ['run', ...ACCEL, '--net', '--pcap', pcap, '--', 'sh', '-c', line];
+  const { code, stdout, stderr } = await runCli(t, words, { env });
+  t.equal(code, 0, stderr);
+  t.equal(stdout.toString().split(' ')[0], contentHash(size));
+  const { packets, statistics } = readCapture(pcap);
+  t.ok(packets.length > 5, 'it has its beginning');
+  t.same(statistics, [], 'and no end');
 });
 
 t.test('run --allow: there, and nowhere else; who looks on sees both', async (t) => {
