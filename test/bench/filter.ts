@@ -11,6 +11,7 @@ import { StreamLink } from '../../host/network/nic/stream-link.ts';
 import { openOutboundFilter } from '../../host/network/outbound/filter-link.ts';
 import { loadNative } from '../../native/load.ts';
 import { GATEWAY, GUEST, tcp } from '../lib/outbound-frames.ts';
+import type { Owner } from '../lib/vm.ts';
 import type { Bench } from './context.ts';
 import { type Figure, median } from './figure.ts';
 import { withOwner } from './owner.ts';
@@ -21,6 +22,10 @@ const DIRECTIONS = ['out', 'in'] as const;
 const ROUNDS = 9;
 /** Milliseconds of one round. */
 const ROUND = 500;
+const WARM_UP = 1000;
+const DRAIN = 20;
+/** Reads or writes of one turn of the event loop. */
+const TURN = 4;
 /** Frames of one write of the sender, of so many connections, a few of each in turn. */
 const CHUNK = 1024 * 1024;
 const CONNECTIONS = 8;
@@ -30,6 +35,7 @@ const AIM = 0.9;
 const REMOTE = '93.184.216.34';
 
 type Kind = 'filter' | 'plain';
+type Direction = (typeof DIRECTIONS)[number];
 interface Middle {
   kind: Kind;
   nic: number;
@@ -48,18 +54,29 @@ export const filter: Bench = {
     const figures: Figure[] = [];
     for (const size of SIZES) {
       for (const direction of DIRECTIONS) {
-        const rates: Record<Kind, Rate[]> = { filter: [], plain: [] };
-        for (let round = 0; round < ROUNDS; round++) {
-          // In turns, so that what disturbs the machine disturbs both.
-          const kinds: Kind[] = round % 2 === 0 ? ['plain', 'filter'] : ['filter', 'plain'];
-          for (const kind of kinds) rates[kind].push(await measure(kind, direction, size));
-        }
-        figures.push(...figuresOf(`${size} bytes, ${direction}`, size, rates));
+        figures.push(...figuresOf(`${size} bytes, ${direction}`, size, await compare(direction, size)));
       }
     }
     return figures;
   },
 };
+
+/** Both are there all the time, and in turns they are fed: so both are warm, and what disturbs the machine disturbs both. */
+function compare(direction: Direction, size: number): Promise<Record<Kind, Rate[]>> {
+  return withOwner(async (owner) => {
+    const way: Record<Kind, Way> = {
+      plain: await Way.open(owner, 'plain', direction, size),
+      filter: await Way.open(owner, 'filter', direction, size),
+    };
+    const rates: Record<Kind, Rate[]> = { filter: [], plain: [] };
+    for (const kind of ['plain', 'filter'] as const) await way[kind].round(WARM_UP);
+    for (let round = 0; round < ROUNDS; round++) {
+      const kinds: Kind[] = round % 2 === 0 ? ['plain', 'filter'] : ['filter', 'plain'];
+      for (const kind of kinds) rates[kind].push(await way[kind].round(ROUND));
+    }
+    return rates;
+  });
+}
 
 function figuresOf(what: string, size: number, { filter, plain }: Record<Kind, Rate[]>): Figure[] {
   const middle = (rates: Rate[], of: keyof Rate) => median(rates.map((rate) => rate[of]));
@@ -74,8 +91,32 @@ function figuresOf(what: string, size: number, { filter, plain }: Record<Kind, R
   ];
 }
 
-function measure(kind: Kind, direction: (typeof DIRECTIONS)[number], size: number): Promise<Rate> {
-  return withOwner(async (owner) => {
+/** Two ends, and what is between them in a thread of its own. */
+class Way {
+  readonly #worker: Worker;
+  readonly #from: number;
+  readonly #chunk: Uint8Array;
+  readonly #size: number;
+  #at = 0;
+  #received = 0;
+
+  private constructor(worker: Worker, from: number, to: number, direction: Direction, size: number) {
+    this.#worker = worker;
+    this.#from = from;
+    this.#chunk = chunk(direction, size);
+    this.#size = size;
+    const native = loadNative();
+    const into = new Uint8Array(CHUNK);
+    native.watch(to, 1, () => {
+      for (let turn = 0; turn < TURN; turn++) {
+        const received = native.receiveBytes(to, into, 0, into.length);
+        if (received <= 0) return;
+        this.#received += received;
+      }
+    });
+  }
+
+  static async open(owner: Owner, kind: Kind, direction: Direction, size: number): Promise<Way> {
     const native = loadNative();
     const [nic, upstream] = [makeCable(native, 'unix'), makeCable(native, 'unix')];
     const middle: Middle = { kind, nic: nic.near.fd, upstream: upstream.near.fd };
@@ -83,83 +124,47 @@ function measure(kind: Kind, direction: (typeof DIRECTIONS)[number], size: numbe
     owner.teardown(async () => void (await worker.terminate()));
     await once(worker, 'message');
     const [guest, outside] = [nic.backend.fd, upstream.backend.fd];
+    await connect(guest, outside);
     const [from, to] = direction === 'out' ? [guest, outside] : [outside, guest];
-    const counter = new Counter(to);
-    owner.teardown(() => counter.close());
-    if (from !== guest) await connect(guest, from);
-    else send(guest, framed(ports().map((port) => tcp({ to: REMOTE }, { from: port, to: 443 }))));
-    const source = new Source(from, chunk(direction, size));
-    owner.teardown(() => source.close());
+    owner.teardown(() => {
+      native.unwatch(to);
+      for (const fd of [guest, outside]) native.close(fd);
+    });
+    return new Way(worker, from, to, direction, size);
+  }
 
-    await sleep(ROUND / 5);
-    const begin = await state(worker, counter);
-    await sleep(ROUND);
-    const end = await state(worker, counter);
-    const bytes = (end.bytes - begin.bytes) * (size / (size + 4));
-    if (bytes === 0) throw new Error(`nothing comes through the ${kind} link`);
-    return { wall: (bytes / (end.at - begin.at)) * 1000, cpu: (bytes / (end.cpu - begin.cpu)) * 1e6 };
-  });
-}
-
-async function state(worker: Worker, counter: Counter) {
-  worker.postMessage('cpu');
-  const [cpu] = (await once(worker, 'message')) as [number];
-  return { cpu, bytes: counter.bytes, at: performance.now() };
-}
-
-// ---------------------------------------------------------------- the ends
-
-/** Writes a chunk over and over, as fast as it is taken. */
-class Source {
-  readonly #fd: number;
-
-  constructor(fd: number, bytes: Uint8Array) {
-    this.#fd = fd;
+  /** Sends as fast as it is taken, for a while. */
+  async round(milliseconds: number): Promise<Rate> {
     const native = loadNative();
-    let at = 0;
-    native.watch(fd, 2, () => {
-      for (let turn = 0; turn < 4; turn++) {
-        const taken = native.sendBytes(fd, bytes, at, bytes.length - at);
+    const begin = await this.#state();
+    native.watch(this.#from, 2, () => {
+      for (let turn = 0; turn < TURN; turn++) {
+        const taken = native.sendBytes(this.#from, this.#chunk, this.#at, this.#chunk.length - this.#at);
         if (taken < 0) return;
-        at = (at + taken) % bytes.length;
+        this.#at = (this.#at + taken) % this.#chunk.length;
       }
     });
+    await sleep(milliseconds);
+    const end = await this.#state();
+    native.unwatch(this.#from);
+    // What is on its way arrives, and is nobody's.
+    for (let before = -1; before !== this.#received; await sleep(DRAIN)) before = this.#received;
+    const bytes = (end.received - begin.received) * (this.#size / (this.#size + 4));
+    if (bytes === 0) throw new Error('nothing comes through');
+    return { wall: (bytes / (end.at - begin.at)) * 1000, cpu: (bytes / (end.cpu - begin.cpu)) * 1e6 };
   }
 
-  close(): void {
-    loadNative().unwatch(this.#fd);
-    loadNative().close(this.#fd);
-  }
-}
-
-/** Reads, and counts. */
-class Counter {
-  bytes = 0;
-  readonly #fd: number;
-
-  constructor(fd: number) {
-    this.#fd = fd;
-    const native = loadNative();
-    const into = new Uint8Array(CHUNK);
-    native.watch(fd, 1, () => {
-      for (let turn = 0; turn < 4; turn++) {
-        const received = native.receiveBytes(fd, into, 0, into.length);
-        if (received <= 0) return;
-        this.bytes += received;
-      }
-    });
-  }
-
-  close(): void {
-    loadNative().unwatch(this.#fd);
-    loadNative().close(this.#fd);
+  async #state() {
+    this.#worker.postMessage('cpu');
+    const [cpu] = (await once(this.#worker, 'message')) as [number];
+    return { cpu, received: this.#received, at: performance.now() };
   }
 }
 
 /** The guest begins its connections, and what it sent has come out at the other end. */
 async function connect(guest: number, outside: number): Promise<void> {
   const bytes = framed(ports().map((port) => tcp({ to: REMOTE }, { from: port, to: 443 })));
-  send(guest, bytes);
+  if (loadNative().sendBytes(guest, bytes, 0, bytes.length) !== bytes.length) throw new Error('no room');
   const into = new Uint8Array(bytes.length);
   for (let got = 0; got < bytes.length; ) {
     const received = loadNative().receiveBytes(outside, into, 0, into.length);
@@ -168,15 +173,11 @@ async function connect(guest: number, outside: number): Promise<void> {
   }
 }
 
-function send(fd: number, bytes: Uint8Array): void {
-  if (loadNative().sendBytes(fd, bytes, 0, bytes.length) !== bytes.length) throw new Error('no room');
-}
-
 function ports(): number[] {
   return Array.from({ length: CONNECTIONS }, (_, index) => 40_000 + index);
 }
 
-function chunk(direction: (typeof DIRECTIONS)[number], size: number): Uint8Array {
+function chunk(direction: Direction, size: number): Uint8Array {
   const data = new Uint8Array(size - 54);
   const frames = ports().map((port) =>
     direction === 'out'
