@@ -166,13 +166,14 @@ export class Link {
     try {
       cutter.feed(bytes, length);
       while (!this.#isOver && cutter.next()) {
-        if (!receiver.frame(cutter.bytes, cutter.start, cutter.end))
+        if (!receiver.frame(cutter.bytes, cutter.start, cutter.end)) {
           receiver.packet(decodePacket(cutter.keep()));
+        }
       }
-      receiver.flush();
     } catch (error) {
       this.fail(error instanceof YavmError ? error : closedError(toError(error)));
     }
+    receiver.flush();
   }
 
   get #isOver(): boolean {

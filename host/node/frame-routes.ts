@@ -4,6 +4,7 @@
  */
 import { BytesCache } from '../gsb/bytes-cache.ts';
 import { copyBytes } from '../gsb/copy-bytes.ts';
+import { MAX_BATCH } from '../gsb/frame-batch.ts';
 import { type CallRequest, decodePacket } from '../gsb/packet.ts';
 import { LENGTH_BYTES, type PacketCutter } from '../gsb/packet-cutter.ts';
 import { callSize, RawCall, TAG, textField, writeCallHead } from '../gsb/raw-call.ts';
@@ -15,6 +16,9 @@ export interface Arrival {
   packet: CallRequest;
   lossy: boolean;
 }
+
+/** Bytes of a packet that goes this way at most: a batch holds some. */
+const MAX_SIZE = MAX_BATCH / 2;
 
 interface Route {
   to: Peer | undefined;
@@ -48,7 +52,7 @@ export class FrameRoutes {
    */
   forward({ bytes, start, end }: PacketCutter): boolean {
     const call = this.#call;
-    if (!call.find(bytes, start, end) || !call.noReply) return false;
+    if (end - start > MAX_SIZE || !call.find(bytes, start, end) || !call.noReply) return false;
     const { keyStart, keyEnd } = call;
     let route = this.#known.get(bytes, keyStart, keyEnd);
     if (route === undefined || route.version !== this.#arrivals.version) {

@@ -4,6 +4,8 @@ import { PacketCutter } from '../gsb/packet-cutter.ts';
 
 export interface ReaderParts {
   socket: Socket;
+  /** The connection was closed: what has come is not looked at any more. */
+  isClosed(): boolean;
   /** Deals with the packet that the cutter has found; where that has to wait, its end. @throws whatever ends the connection */
   take(packet: PacketCutter): Promise<void> | undefined;
   /** All that was there has been dealt with, or has to wait. */
@@ -15,7 +17,6 @@ export interface ReaderParts {
 export class PeerReader {
   readonly #parts: ReaderParts;
   readonly #cutter = new PacketCutter();
-  #stopped = false;
 
   /** Begins at once. */
   constructor(parts: ReaderParts) {
@@ -28,17 +29,12 @@ export class PeerReader {
     socket.once('end', () => this.#parts.ended());
   }
 
-  /** Whatever has come, it is not looked at any more. */
-  stop(): void {
-    this.#stopped = true;
-  }
-
   /** Reads until something has to wait; the socket is not read then, so nothing else comes. */
   #read(): void {
-    const { socket, take, flush, ended } = this.#parts;
+    const { socket, isClosed, take, flush, ended } = this.#parts;
     let wait: Promise<void> | undefined;
     try {
-      while (wait === undefined && !this.#stopped && this.#cutter.next()) wait = take(this.#cutter);
+      while (wait === undefined && !isClosed() && this.#cutter.next()) wait = take(this.#cutter);
       flush();
     } catch (error) {
       flush();
@@ -48,7 +44,7 @@ export class PeerReader {
     if (wait === undefined) return;
     socket.pause();
     void wait.then(() => {
-      if (this.#stopped) return;
+      if (isClosed()) return;
       // It flows again first: the rest may have to wait, too.
       socket.resume();
       this.#read();

@@ -147,12 +147,11 @@ export class GsbRouter implements Member {
   }
 
   #serve(peer: Peer): void {
-    const reader = new PeerReader({
+    new PeerReader({
       socket: peer.socket,
+      isClosed: () => peer.closed !== null,
       take: (packet) => {
         const wait = this.#receive(peer, packet);
-        // Its own packet may have ended it.
-        if (peer.closed !== null) reader.stop();
         return wait && this.#waitFor(peer, wait);
       },
       flush: () => {

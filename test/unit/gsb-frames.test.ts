@@ -1,7 +1,9 @@
 /** Raw frames over a connection: how they are handed over, sent and dropped. */
 import { setImmediate } from 'node:timers/promises';
 import t from 'tap';
+import { openSocket } from '../../host/gsb/link.ts';
 import { encodePacket } from '../../host/gsb/packet.ts';
+import { sleep } from '../../host/lib/deadline.ts';
 import type { YavmError } from '../../host/lib/errors.ts';
 import { callRequest } from '../lib/gsb-peer.ts';
 import { connectTo, type RouterConnection, startRouter } from '../lib/gsb-router.ts';
@@ -118,6 +120,28 @@ t.test(
   },
 );
 
+t.test('what a bus says before anybody listens is not lost', async (t) => {
+  const router = await startRouter(t);
+  const opened = openSocket(router.address, 10_000, new AbortController().signal);
+  const connection = await router.connection();
+  const source = await opened;
+  t.teardown(() => void source.socket.destroy());
+  const pieces = ['first ', 'second ', 'x'.repeat(300_000)];
+  for (const piece of pieces) {
+    connection.socket.write(piece);
+    await sleep(20);
+  }
+  const arrived: string[] = [];
+  const { length } = pieces.join('');
+  await new Promise<void>((resolve) =>
+    source.onRead((bytes, size) => {
+      arrived.push(text(bytes.subarray(0, size)));
+      if (arrived.join('').length >= length) resolve();
+    }),
+  );
+  t.equal(arrived.join(''), pieces.join(''));
+});
+
 t.test('a name that comes or goes counts at once', async (t) => {
   const router = await startRouter(t);
   const gsb = connectTo(t, router);
@@ -152,7 +176,7 @@ for (const [what, where, byte] of BAD) {
   t.test(`the connection ends: ${what}`, async (t) => {
     const router = await startRouter(t);
     const gsb = connectTo(t, router);
-    const { frames, handler } = collector();
+    const { frames, flushes, handler } = collector();
     await gsb.bind('/public/vpn', { frames: handler });
     const lost = new Promise<YavmError | undefined>((resolve) =>
       gsb.onState((state, error) => state === 'down' && resolve(error)),
@@ -166,6 +190,7 @@ for (const [what, where, byte] of BAD) {
       frames.map(({ data }) => data),
       ['good'],
     );
+    t.equal(flushes(), 1, 'and it was told that this was all');
     const again = await router.connection();
     await sendBytes(again, encodePacket(push('again')));
     t.equal(frames.at(-1)?.data, 'again');

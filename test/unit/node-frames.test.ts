@@ -146,6 +146,35 @@ t.test('a peer that does not read costs a bounded memory, and frames that come l
   t.equal(text(await service.next('callRequest')), 'later');
 });
 
+t.test('what is larger than a batch goes, too, as long as there is room', async (t) => {
+  const { a, b } = await pair(t);
+  const [caller, service] = [await a.peer(), await b.peer()];
+  await service.register('/public/s');
+  for (const size of [130_000, 300_000, 900_000]) {
+    caller.send(quiet(`/udp/net/${B}/s`, Buffer.alloc(size)), quiet(`/udp/net/${B}/s`, 'after'));
+    t.equal((await service.next('callRequest')).data.length, size);
+    t.equal(text(await service.next('callRequest')), 'after');
+  }
+});
+
+t.test('a sender that is closed while its call waits: what it sent behind it does not go', async (t) => {
+  const { a, b } = await pair(t);
+  const [caller, service, witness] = [await a.peer(), await b.peer(), await b.peer()];
+  await service.register('/public/s');
+  await witness.register('/public/w');
+  service.socket.pause();
+  const calls = Array.from({ length: 40 }, () => callRequest(`/net/${B}/s`, Buffer.alloc(1024 * 1024)));
+  await new Promise((resolve) =>
+    caller.socket.write(Buffer.concat(calls.slice(0, 5).map(encodePacket)), resolve),
+  );
+  caller.send(...calls, quiet(`/udp/net/${B}/w`, 'behind it'));
+  await setImmediate();
+  await a.router.close();
+  service.socket.resume();
+  await witness.nothingMore();
+  t.pass('nothing came');
+});
+
 t.test('from a pusher of one node to a handler of another', async (t) => {
   const { a, b } = await pair(t);
   const [from, to] = [a, b].map(({ address }) => connectGsb({ address, logger: silentLogger }));
