@@ -337,3 +337,51 @@ t.test(
     t.end();
   },
 );
+
+t.test('a frame after one of the same connection is judged as any other', (t) => {
+  for (const remote of [PUBLIC, PUBLIC6]) {
+    const guest = remote === PUBLIC ? GUEST.ipv4 : GUEST.ipv6;
+    const begin = () => {
+      const filter = new TestFilter();
+      return {
+        filter,
+        one: established(filter, { remote }),
+        other: established(filter, { remote, port: 40_001 }),
+      };
+    };
+    const [known, unknown] = [begin(), begin()];
+    const frames = {
+      out: tcp({ to: remote }, { from: 40_000, to: 443, flags: 'A' }),
+      in: tcp({ from: remote, to: guest }, { from: 443, to: 40_000, flags: 'A' }, outer),
+    };
+    for (const direction of ['out', 'in'] as const) {
+      const frame = frames[direction];
+      for (let bit = 0; bit < 8 * frame.length; bit++) {
+        // Flags that end the connection would end the test.
+        if (bit >> 3 === frame.length - 7) continue;
+        const changed = Buffer.from(frame);
+        changed[bit >> 3] = changed[bit >> 3]! ^ (1 << (bit & 7));
+        known.one[direction]('A');
+        unknown.other[direction]('A');
+        t.equal(
+          known.filter[direction](changed),
+          unknown.filter[direction](changed),
+          `${direction}, bit ${bit}`,
+        );
+      }
+    }
+  }
+  t.end();
+});
+
+t.test("a refusal as Debian 12's passt writes it reaches the guest in a form that it takes", (t) => {
+  const filter = new TestFilter();
+  const { out, in: into } = connection(filter);
+  out('S', { sequence: 7000 });
+  t.equal(into('R'), 'dropped: replaced');
+  t.match(filter.answers(), [
+    { sound: true, from: PUBLIC, ports: [443, 40_000], flags: 'RA', acknowledgement: 7001 },
+  ]);
+  t.equal(established(new TestFilter()).in('R'), 'passed');
+  t.end();
+});

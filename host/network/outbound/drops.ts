@@ -40,6 +40,8 @@ export const DROP = {
   'no-way-out': 20,
   /** A cable had no room. */
   full: 21,
+  /** The guest got the same from the filter, in another form. */
+  replaced: 22,
 } as const;
 
 export type DropReason = keyof typeof DROP;

@@ -17,7 +17,8 @@ import { DnsStream } from './dns-stream.ts';
 import { DROP } from './drops.ts';
 import type { FilterState } from './filter-state.ts';
 import { type Flow, LOCAL, type Local, SIDE, tcpEnding } from './flows.ts';
-import type { Packet } from './packet.ts';
+import { LastEnds } from './last-ends.ts';
+import { Packet } from './packet.ts';
 import type { Protocol } from './policy.ts';
 
 /** Connections to the resolver whose queries are read. */
@@ -25,6 +26,8 @@ const MAX_STREAMS = 64;
 
 export class Egress {
   readonly #state: FilterState;
+  readonly #packet = new Packet();
+  readonly #last = new LastEnds();
 
   constructor(state: FilterState) {
     this.#state = state;
@@ -32,9 +35,12 @@ export class Egress {
 
   /** Whether the frame goes out. */
   frame(bytes: Uint8Array, start: number, length: number): boolean {
-    const { packet, neighbours } = this.#state;
+    const packet = this.#packet;
+    const { neighbours } = this.#state;
     const flaw = packet.read(bytes, start, length);
     if (flaw !== 0) return this.#state.drop(flaw);
+    const last = this.#last.flowOf(packet, this.#state.now);
+    if (last !== null) return this.#segment(packet, last);
     if (!neighbours.isGuestMac(bytes, start + ETH.source)) return this.#state.drop(DROP['source-mac']);
     if (packet.version === 0) return this.#state.discovery(neighbours.arpFromGuest(packet), DROP.arp);
     if (packet.isNeighbourDiscovery) {
@@ -75,7 +81,13 @@ export class Egress {
       if (flow === null) return false;
     } else if (first && !this.#beginsAgain(packet, flow, local)) return false;
     if (flow.stream !== null && !this.#streamOut(packet, flow, flow.stream)) return false;
+    this.#last.remember(packet, flow);
+    return this.#segment(packet, flow);
+  }
 
+  /** A segment of a connection goes out. */
+  #segment(packet: Packet, flow: Flow): true {
+    const { bytes, transport, flags } = packet;
     const controls = (flags & TCP_FLAG.syn ? 1 : 0) + (flags & TCP_FLAG.fin ? 1 : 0);
     const next = (readU32(bytes, transport + TCP.sequence) + packet.data + controls) | 0;
     // Only what has bytes or controls moves on: nothing else was looked at by a stream.
@@ -85,7 +97,7 @@ export class Egress {
     flow.heard |= SIDE.guest;
     if (flags & TCP_FLAG.fin) flow.ended |= SIDE.guest;
     if (flags & TCP_FLAG.rst) this.#resetOut(flow);
-    this.#state.tcp.touch(flow, now);
+    this.#state.tcp.touch(flow, this.#state.now);
     return true;
   }
 

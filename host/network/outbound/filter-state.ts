@@ -6,7 +6,6 @@ import { DnsGuard } from './dns-guard.ts';
 import { DROP, Drops } from './drops.ts';
 import { exchangeIdle, type Flow, FlowTable, SIDE, tcpEnding, tcpIdle } from './flows.ts';
 import { Neighbours } from './neighbours.ts';
-import { Packet } from './packet.ts';
 import type { Policy } from './policy.ts';
 import type { Refusals } from './refusals.ts';
 
@@ -29,7 +28,6 @@ export class FilterState {
   readonly policy: Policy;
   readonly refusals: Refusals;
   readonly drops = new Drops();
-  readonly packet = new Packet();
   readonly neighbours: Neighbours;
   readonly answers: Answers;
   readonly guard: DnsGuard;

@@ -13,11 +13,14 @@ import {
 import { DROP } from './drops.ts';
 import type { FilterState } from './filter-state.ts';
 import { type Flow, type Local, SIDE, tcpEnding } from './flows.ts';
-import type { Packet } from './packet.ts';
+import { LastEnds } from './last-ends.ts';
+import { Packet } from './packet.ts';
 import { quotedFlow } from './quoted-flow.ts';
 
 export class Ingress {
   readonly #state: FilterState;
+  readonly #packet = new Packet();
+  readonly #last = new LastEnds();
 
   constructor(state: FilterState) {
     this.#state = state;
@@ -25,9 +28,12 @@ export class Ingress {
 
   /** Whether the guest gets the frame. */
   frame(bytes: Uint8Array, start: number, length: number): boolean {
-    const { packet, neighbours } = this.#state;
+    const packet = this.#packet;
+    const { neighbours } = this.#state;
     const flaw = packet.read(bytes, start, length);
     if (flaw !== 0) return this.#state.drop(flaw);
+    const last = this.#last.flowOf(packet, this.#state.now);
+    if (last !== null) return this.#segment(packet, last);
     if (packet.version === 0) return this.#state.discovery(neighbours.arpToGuest(packet), DROP.arp);
     if (packet.isNeighbourDiscovery) {
       return this.#state.discovery(neighbours.discoveryToGuest(packet), DROP.ndp);
@@ -40,7 +46,7 @@ export class Ingress {
   }
 
   #tcpIn(packet: Packet, local: Local): boolean {
-    const { bytes, transport, flags, size, data } = packet;
+    const { bytes, transport, flags } = packet;
     const remotePort = readU16(bytes, transport + TCP.sourcePort);
     const guestPort = readU16(bytes, transport + TCP.destinationPort);
     const now = this.#state.now;
@@ -53,25 +59,31 @@ export class Ingress {
       flow = this.#state.tcp.add(key, bytes, packet.source, now);
     }
     if (flow === null) return this.#state.drop(DROP['no-flow']);
-    const sequence = readU32(bytes, transport + TCP.sequence);
+    this.#last.remember(packet, flow);
+    return this.#segment(packet, flow);
+  }
+
+  /** A segment of a connection. */
+  #segment(packet: Packet, flow: Flow): boolean {
+    const { bytes, transport, flags, size, data } = packet;
+    const now = this.#state.now;
     if (flow.stream !== null) {
-      const begin = sequence + (flags & TCP_FLAG.syn ? 1 : 0);
+      const begin = readU32(bytes, transport + TCP.sequence) + (flags & TCP_FLAG.syn ? 1 : 0);
       const acknowledged = readU32(bytes, transport + TCP.acknowledgement);
       flow.stream.received(bytes, transport + size - data, data, begin, acknowledged, now);
     }
-    // Until the guest says something: this is what it would acknowledge.
-    if (first) flow.guestAcknowledged = (sequence + 1) | 0;
+    if ((flags & (TCP_FLAG.syn | TCP_FLAG.ack)) === TCP_FLAG.syn) {
+      // Until the guest says something: this is what it would acknowledge.
+      flow.guestAcknowledged = (readU32(bytes, transport + TCP.sequence) + 1) | 0;
+    }
     flow.heard |= SIDE.remote;
     if (flags & TCP_FLAG.fin) flow.ended |= SIDE.remote;
     if (flags & TCP_FLAG.rst) flow.reset = true;
     this.#state.tcp.touch(flow, now);
-    return !refusesBadly(flow, flags) || this.#refused(flow);
-  }
-
-  /** The same, as a guest takes it. */
-  #refused(flow: Flow): false {
+    if (!refusesBadly(flow, flags)) return true;
+    // The same, as a guest takes it.
     this.#state.answers.endForGuest(flow);
-    return false;
+    return this.#state.drop(DROP.replaced);
   }
 
   #udpIn(packet: Packet, local: Local): boolean {
@@ -114,7 +126,7 @@ export class Ingress {
       this.#state.exchanges.touch(flow, this.#state.now);
       return true;
     }
-    const quoted = quotedFlow(this.#state, local);
+    const quoted = quotedFlow(packet, this.#state, local);
     return quoted !== null || this.#state.drop(DROP.icmp);
   }
 }

@@ -1,6 +1,16 @@
 /** ARP and neighbour discovery between the guest and its gateway: nothing else on this cable has an address. */
 import { parseIp } from '../frame/address.ts';
-import { ARP, ARP_OPERATION, ETH, ETHER_TYPE, ICMP, ICMPV6_TYPE, IPV6, readU16 } from '../frame/layout.ts';
+import {
+  ARP,
+  ARP_OPERATION,
+  ETH,
+  ETHER_TYPE,
+  ICMP,
+  ICMPV6_TYPE,
+  IPV6,
+  readU16,
+  readU32,
+} from '../frame/layout.ts';
 import { BROADCAST_MAC, parseMac } from '../frame/mac.ts';
 import { INET } from '../types.ts';
 import { LOCAL, type Local } from './flows.ts';
@@ -159,9 +169,14 @@ function isOneOf(addresses: readonly Uint8Array[], bytes: Uint8Array, at: number
   return false;
 }
 
+/** Of every frame, several times: a MAC, an IPv4 or an IPv6 address, by whole words. */
 function same(bytes: Uint8Array, at: number, wanted: Uint8Array): boolean {
-  for (let index = 0; index < wanted.length; index++) {
-    if (bytes[at + index] !== wanted[index]) return false;
-  }
-  return true;
+  if (readU32(bytes, at) !== readU32(wanted, 0)) return false;
+  if (wanted.length === 4) return true;
+  if (wanted.length === 6) return readU16(bytes, at + 4) === readU16(wanted, 4);
+  return (
+    readU32(bytes, at + 12) === readU32(wanted, 12) &&
+    readU32(bytes, at + 8) === readU32(wanted, 8) &&
+    readU32(bytes, at + 4) === readU32(wanted, 4)
+  );
 }

@@ -1,4 +1,4 @@
-/** A frame's headers as the filter sees them: offsets into the frame, checked. One object serves all frames. */
+/** A frame's headers as the filter sees them: offsets into the frame, checked. One object serves all frames of a direction. */
 import {
   ETH,
   ETHER_TYPE,
@@ -31,6 +31,8 @@ const EXTENSIONS: readonly number[] = [
 
 export class Packet {
   bytes: Uint8Array = new Uint8Array(0);
+  /** The same; made anew only when it is another buffer. */
+  view: DataView = new DataView(new ArrayBuffer(0));
   /** Of the frame. */
   start = 0;
   /** 4 or 6; 0: ARP. */
@@ -51,7 +53,10 @@ export class Packet {
 
   /** Takes a frame; returns 0, or why it can be none that is let through (a value of {@link DROP}). */
   read(bytes: Uint8Array, start: number, length: number): number {
-    this.bytes = bytes;
+    if (bytes !== this.bytes) {
+      this.bytes = bytes;
+      this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    }
     this.start = start;
     if (length < ETH.payload) return DROP.short;
     const type = readU16(bytes, start + ETH.type);
@@ -98,7 +103,9 @@ export class Packet {
     if (room < IPV6.header) return DROP.short;
     if ((bytes[ip] as number) >> 4 !== 6) return DROP.malformed;
     const next = bytes[ip + IPV6.nextHeader] as number;
-    if (EXTENSIONS.includes(next)) return next === IP_PROTOCOL.fragment ? DROP.fragment : DROP.options;
+    const usual = next === IP_PROTOCOL.tcp || next === IP_PROTOCOL.udp || next === IP_PROTOCOL.icmpv6;
+    if (!usual && EXTENSIONS.includes(next))
+      return next === IP_PROTOCOL.fragment ? DROP.fragment : DROP.options;
     const payload = readU16(bytes, ip + IPV6.payloadLength);
     if (!fits(IPV6.header + payload, room)) return DROP.malformed;
     this.source = ip + IPV6.source;

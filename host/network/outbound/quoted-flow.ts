@@ -2,6 +2,7 @@
 import { ICMP, ICMP_TYPE, ICMPV6_TYPE, IP_PROTOCOL, IPV4, IPV6, readU16, UDP } from '../frame/layout.ts';
 import type { FilterState } from './filter-state.ts';
 import type { Flow, Local } from './flows.ts';
+import type { Packet } from './packet.ts';
 
 /** Unreachable, time exceeded, parameter problem; with IPv6 too big a packet as well. */
 const ERRORS = { 4: [ICMP_TYPE.unreachable, 11, 12], 6: [ICMPV6_TYPE.unreachable, 2, 3, 4] } as const;
@@ -9,8 +10,8 @@ const ERRORS = { 4: [ICMP_TYPE.unreachable, 11, 12], 6: [ICMPV6_TYPE.unreachable
 const LEAST = 8;
 
 /** Null: no error, or about no flow of the guest. */
-export function quotedFlow(state: FilterState, local: Local): Flow | null {
-  const { packet, neighbours, tcp, exchanges, now } = state;
+export function quotedFlow(packet: Packet, state: FilterState, local: Local): Flow | null {
+  const { neighbours, tcp, exchanges, now } = state;
   const { bytes, transport, size } = packet;
   const ipv4 = packet.version === 4;
   const errors: readonly number[] = ERRORS[ipv4 ? 4 : 6];
