@@ -1,5 +1,6 @@
 // Frames in and out of sockets: datagrams in batches, streams in pieces. Node's alone.
 #include <errno.h>
+#include <netinet/in.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -18,9 +19,19 @@ constexpr uint32_t kTooLong = UINT32_MAX;
 // Errors of a peer that was gone, at most, that a call passes over: each is told once.
 constexpr int kMaxRefusals = 8;
 
+// UDP_SEGMENT of udp(7), Linux 4.18: datagrams of one size, of which the last may be shorter, pass the network's stack as
+// one. On the loopback each costs a sixth then; who receives them gets them one by one.
+constexpr int kUdpSegment = 103;
+// Datagrams of one run, at most, and bytes of them: what every kernel takes.
+constexpr size_t kMaxRun = 64;
+constexpr size_t kMaxRunBytes = 65000;
+
 struct Batch {
   mmsghdr messages[kBatch];
   iovec pieces[kBatch];
+  // Datagrams of each message, and what says their size when there are several.
+  size_t runs[kBatch];
+  alignas(cmsghdr) char controls[kBatch][CMSG_SPACE(sizeof(uint16_t))];
 };
 thread_local Batch batch;
 
@@ -71,6 +82,58 @@ bool CannotGo(int error) {
 }
 
 bool NoRoom(int error) { return error == EAGAIN || error == ENOBUFS; }
+
+// The kernel, or the way of the datagrams, cannot have runs.
+bool CannotRun(int error) {
+  return error == EINVAL || error == EMSGSIZE || error == EIO || error == EOPNOTSUPP || error == ENOPROTOOPT;
+}
+
+bool IsUdp(int fd) {
+  int protocol = 0;
+  socklen_t size = sizeof protocol;
+  return getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &size) == 0 && protocol == IPPROTO_UDP;
+}
+
+// How many datagrams from `lengths` on can be one run.
+size_t RunOf(const uint32_t* lengths, size_t most) {
+  const uint32_t size = lengths[0];
+  if (size == 0 || most < 2) return 1;
+  size_t count = 1;
+  for (size_t bytes = size; count < most && count < kMaxRun && lengths[count - 1] == size; count++) {
+    bytes += lengths[count];
+    if (lengths[count] == 0 || lengths[count] > size || bytes > kMaxRunBytes) break;
+  }
+  return count;
+}
+
+// The first `run` pieces from `piece` on as a message, as one run when they are several.
+void SetRun(size_t index, size_t piece, size_t run) {
+  msghdr& header = batch.messages[index].msg_hdr;
+  memset(&header, 0, sizeof header);
+  header.msg_iov = &batch.pieces[piece];
+  header.msg_iovlen = run;
+  batch.runs[index] = run;
+  if (run < 2) return;
+  header.msg_control = batch.controls[index];
+  header.msg_controllen = sizeof batch.controls[index];
+  cmsghdr* control = CMSG_FIRSTHDR(&header);
+  control->cmsg_level = IPPROTO_UDP;
+  control->cmsg_type = kUdpSegment;
+  control->cmsg_len = CMSG_LEN(sizeof(uint16_t));
+  const auto size = static_cast<uint16_t>(batch.pieces[piece].iov_len);
+  memcpy(CMSG_DATA(control), &size, sizeof size);
+}
+
+// Messages for `count` datagrams, which are in the batch's pieces.
+size_t SetRuns(const uint32_t* lengths, size_t count, bool runs) {
+  size_t messages = 0;
+  for (size_t at = 0; at < count; messages++) {
+    const size_t run = runs ? RunOf(lengths + at, count - at) : 1;
+    SetRun(messages, at, run);
+    at += run;
+  }
+  return messages;
+}
 
 // Part of a buffer, by offset and length.
 Bytes PartAt(Args& args, size_t index, const char* name) {
@@ -123,17 +186,21 @@ Napi::Value SendDatagrams(const Napi::CallbackInfo& info) {
     if (!inside) args.Reject("lengths", "of parts of the buffer");
   }
   if (!args.Ok()) return Nothing();
+  bool runs = count - first > 1 && IsUdp(fd);
   size_t at = first;
   while (at < count) {
     const size_t number = count - at < kBatch ? count - at : kBatch;
     for (size_t index = 0; index < number; index++) {
-      SetMessage(index, from.data + offsets.data[at + index], lengths.data[at + index]);
+      batch.pieces[index] = {from.data + offsets.data[at + index], lengths.data[at + index]};
     }
-    const int sent = Retry([&] { return sendmmsg(fd, batch.messages, static_cast<unsigned>(number), MSG_DONTWAIT); });
+    const auto messages = static_cast<unsigned>(SetRuns(lengths.data + at, number, runs));
+    const int sent = Retry([&] { return sendmmsg(fd, batch.messages, messages, MSG_DONTWAIT); });
     if (sent > 0) {
-      at += static_cast<size_t>(sent);
+      for (int index = 0; index < sent; index++) at += batch.runs[index];
     } else if (NoRoom(errno)) {
       break;
+    } else if (batch.runs[0] > 1 && CannotRun(errno)) {
+      runs = false;
     } else if (CannotGo(errno)) {
       lengths.data[at] = 0;
       at++;
