@@ -46,9 +46,11 @@ export class FrameBatch {
     this.#flushing ??= setImmediate(this.#flushLater);
   }
 
-  /** Writes what was collected; while the socket has not taken what was written before, more is collected. */
+  /** Writes what was collected; while frames written before still wait for the socket, more is collected. */
   flush(): void {
-    if (this.#used > 0 && this.#socket.writableLength === 0) this.#write();
+    if (this.#used === 0) return;
+    // When those are taken we hear of it. Of others' bytes we do not.
+    if (this.#socket.writableLength === 0 || this.#writing.length === 0) this.#write();
   }
 
   /** Writes it, whatever waits: something else is written behind it. */

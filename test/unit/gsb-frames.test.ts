@@ -232,6 +232,25 @@ t.test(
   },
 );
 
+t.test('frames behind other bytes that wait for the socket leave after them', async (t) => {
+  const router = await startRouter(t);
+  const gsb = connectTo(t, router);
+  await gsb.bind('/up', { unary: () => null });
+  const connection = await router.connection();
+  connection.socket.pause();
+  const pusher = gsb.pusher(ADDRESS, NODE);
+  gsb.push('/x', Buffer.alloc(900_000), NODE);
+  for (const name of ['one', 'two']) {
+    pusher.push(Buffer.from(name), 0, 3);
+    gsb.flushFrames();
+    await setImmediate();
+  }
+  connection.socket.resume();
+  t.equal((await connection.take('callRequest')).data.length, 900_000);
+  t.equal(text((await connection.take('callRequest')).data), 'one');
+  t.equal(text((await connection.take('callRequest')).data), 'two');
+});
+
 t.test(
   'without a connection, or when nobody reads, frames are dropped and counted; later ones go',
   async (t) => {
