@@ -42,8 +42,11 @@ type Environment = Readonly<Record<string, string | undefined>>;
 
 const SIGKILL = 9;
 const RLIMIT_CORE = 4;
-/** Bytes of each buffer of the cable: some of the largest frames (passt asks for more itself where it may). */
-const CABLE = 1024 * 1024;
+/**
+ * Bytes of each buffer of the cable; root may have as many, others get what net.core.wmem_max allows. A frame that finds no room
+ * is lost, and passt sends it again after two seconds at the earliest: so there is room for a window of many connections.
+ */
+const CABLE = 16 * 1024 * 1024;
 /** Milliseconds for it to say what it can, and for its first answer. */
 const DEADLINE = 10_000;
 
