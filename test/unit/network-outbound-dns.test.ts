@@ -115,6 +115,14 @@ t.test('a chain of other names: the least TTL counts, and its names may be asked
   t.equal(begin(filter, ADDRESS), 'refused: not-listed', 'the shortest of the chain');
   t.equal(ask(filter, query('edge.cdn.example')), 'refused: name-not-listed');
   t.equal(ask(filter, query('www.cdn.example')), 'passed', 'that was told for longer');
+  const first = new TestFilter({ urls: URLS });
+  resolve(first, 'listed.example', [
+    ['listed.example', 20, { cname: 'www.cdn.example' }],
+    ['www.cdn.example', 300, { cname: 'edge.cdn.example' }],
+    ['edge.cdn.example', 300, { a: ADDRESS }],
+  ]);
+  first.pass(20_000 + GRACE);
+  t.equal(begin(first, ADDRESS), 'refused: not-listed', 'also when it is the first one');
   t.end();
 });
 
@@ -202,6 +210,7 @@ t.test('names that lead into the network of the provider open nothing there', (t
   );
   for (const address of inside)
     t.match(filter.out(tcp({ to: address }, { to: 443 })), /^refused: (?!not-listed)/, address);
+  t.equal(filter.policy.resolved.count(filter.now), 2, "those that are nobody else's");
   resolve(filter, 'listed.example', [['listed.example', 60, { a: '192.168.0.9' }]], { id: 2 });
   t.equal(begin(filter, '192.168.0.9'), 'refused: private', 'a rule has it at another port only');
   t.equal(begin(filter, '192.168.0.9', 80), 'passed');

@@ -51,6 +51,15 @@ t.test('a connection: only its own segments pass, both ways, IPv4 and IPv6', (t)
   t.end();
 });
 
+t.test("a flow belongs to one of the guest's addresses", (t) => {
+  const filter = new TestFilter();
+  const { in: into } = established(filter, { remote: PUBLIC6 });
+  const other = tcp({ from: PUBLIC6, to: GUEST.linkLocal }, { from: 443, to: 40_000, flags: 'A' }, outer);
+  t.equal(into('A'), 'passed');
+  t.equal(filter.in(other), 'dropped: no-flow');
+  t.end();
+});
+
 t.test('half-closed, whichever side ends first; then over', (t) => {
   for (const first of ['guest', 'remote']) {
     const filter = new TestFilter();
