@@ -5,7 +5,7 @@ import { type Deferred, deferred } from '../../lib/deferred.ts';
 import { isYavmError, YavmError } from '../../lib/errors.ts';
 import { formatIp, parseIp } from '../frame/address.ts';
 import { buildEcho } from '../frame/icmp.ts';
-import { ETH, ICMP, ICMP_TYPE, ICMPV6_TYPE, IPV4, IPV6, readU16 } from '../frame/layout.ts';
+import { ETH, ICMP, ICMP_TYPE, ICMPV6_TYPE, IP_PROTOCOL, IPV4, IPV6, readU16 } from '../frame/layout.ts';
 import { parseMac } from '../frame/mac.ts';
 import { INET, type PingReply } from '../types.ts';
 
@@ -83,7 +83,8 @@ export class Pings {
         ? [bytes[ip + IPV4.protocol], IPV4.header, ICMP_TYPE.echoReply]
         : [bytes[ip + IPV6.nextHeader], IPV6.header, ICMPV6_TYPE.echoReply];
     const icmp = ip + header;
-    if (protocol !== (version === 4 ? 1 : 58) || bytes[icmp] !== type) return false;
+    if (protocol !== (version === 4 ? IP_PROTOCOL.icmp : IP_PROTOCOL.icmpv6) || bytes[icmp] !== type)
+      return false;
     if (start + length < icmp + ICMP.header + TOKEN) return false;
     for (const { id, data, sent, answered } of this.#pings) {
       if (readU16(bytes, icmp + ICMP.id) !== id) continue;
