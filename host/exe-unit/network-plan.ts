@@ -1,6 +1,6 @@
 /** Which networks a VM gets: from the agreement, its manifest and the deploy command, or from `ya-vm run`. Pure. */
 import { YavmError } from '../lib/errors.ts';
-import { parseUrlRule } from '../network/outbound/parse-urls.ts';
+import { parseUrlRules } from '../network/outbound/parse-urls.ts';
 import type { LinkKind, OutboundPolicy, PublishedPort, VpnNetwork } from '../network/types.ts';
 import { parseNetworks } from '../network/vpn/networks.ts';
 import type { LocalNetworkOptions } from './local-network.ts';
@@ -75,7 +75,7 @@ export function outboundPolicy(manifest: Manifest | null): OutboundPolicy | null
   if (inet === undefined) return null;
   const { outbound } = inet;
   if (outbound === undefined || outbound.unrestricted) return { unrestricted: true, rules: [] };
-  return { unrestricted: false, rules: outbound.urls.map(parseUrlRule) };
+  return { unrestricted: false, rules: parseUrlRules(outbound.urls) };
 }
 
 /** @throws {YavmError} YAVM_E_USAGE */
