@@ -194,7 +194,8 @@ t.test('errors of the other side, and of the way to it', async (t) => {
       () => download(publisherOf(Buffer.alloc(9), lie)),
       () => download(publisherOf(Buffer.alloc(9), (message) => (message === 'GetChunk' ? lie() : undefined))),
       () => upload(receiverOf(lie).bus, pattern(9)),
-      () => upload(receiverOf((message) => (message === 'UploadFinished' ? lie() : undefined)).bus, pattern(9)),
+      () =>
+        upload(receiverOf((message) => (message === 'UploadFinished' ? lie() : undefined)).bus, pattern(9)),
     ]) {
       const error = await work().then(
         () => undefined,
