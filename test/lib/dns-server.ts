@@ -33,20 +33,31 @@ const HEADER = 12;
 const MOST_BY_UDP = 512;
 const PORT = 53;
 
-/** Answers on all addresses of this network namespace. `zone` is read at each question. */
-export async function serveDns(zone: () => Zone, onQuestion: (question: DnsQuestion) => void): Promise<void> {
+/** Answers on all addresses of this network namespace, until `close`. `zone` is read at each question. */
+export async function serveDns(
+  zone: () => Zone,
+  onQuestion: (question: DnsQuestion) => void,
+): Promise<{ close(): void }> {
+  const ends: { close(): unknown }[] = [];
   for (const type of ['udp4', 'udp6'] as const) {
     const socket = createSocket({ type, ipv6Only: type === 'udp6' });
     socket.on('message', (query, { address, port }) => {
       const whole = answerTo(query, zone(), 'udp', onQuestion);
       if (whole) socket.send(whole.length > MOST_BY_UDP ? truncated(whole) : whole, port, address);
     });
+    ends.push(socket);
     socket.bind(PORT);
     await once(socket, 'listening');
   }
   const server = createServer((socket) => serveTcp(socket, zone, onQuestion));
+  ends.push(server);
   server.listen(PORT);
   await once(server, 'listening');
+  return {
+    close() {
+      for (const end of ends) end.close();
+    },
+  };
 }
 
 /** Each message is behind its length (u16). */

@@ -12,6 +12,7 @@ import { type DnsQuestion, serveDns, type Zone } from './dns-server.ts';
 export type Order =
   | { order: 'serve'; commands: string[]; addresses: string[] }
   | { order: 'zone'; zone: Zone }
+  | { order: 'fetch'; url: string }
   | { order: 'seen' };
 
 export type Answer = { done?: unknown } | { failed: string };
@@ -186,6 +187,8 @@ async function obey(order: Order): Promise<unknown> {
     case 'zone':
       zone = order.zone;
       return;
+    case 'fetch':
+      return await (await fetch(order.url, { signal: AbortSignal.timeout(10_000) })).text();
     case 'seen': {
       const told = { ...seen, open: sockets.size };
       seen = { questions: [], arrivals: [], received: [] };

@@ -40,6 +40,8 @@ const NARROW = 1280;
 export interface Internet {
   /** Replaces all that the resolver knows. */
   setZone(zone: Zone): Promise<void>;
+  /** What somebody out there gets from a URL. @throws {Error} */
+  fetch(url: string): Promise<string>;
   /** What was seen since the last call. */
   seen(): Promise<Seen>;
 }
@@ -69,6 +71,7 @@ export async function startInternet(t: Owner, options: InternetOptions = {}): Pr
   setResolvers(t, resolvers);
   return {
     setZone: async (next) => void (await ask(server, { order: 'zone', zone: next })),
+    fetch: async (url) => (await ask(server, { order: 'fetch', url })) as string,
     seen: async () => (await ask(server, { order: 'seen' })) as Seen,
   };
 }
