@@ -1,8 +1,10 @@
 /** `ya-vm doctor`: what this host lacks, and the exact command that fixes it. */
 import { userInfo } from 'node:os';
 import type { Command } from 'commander';
+import { loadNative } from '../../native/load.ts';
 import { toError, YavmError } from '../lib/errors.ts';
 import { assetsFolder, cacheFolder, runBase } from '../lib/paths.ts';
+import { tryPasst } from '../network/outbound/try-passt.ts';
 import { diskFolder } from '../runtime/root-disk.ts';
 import type { Act } from './commands.ts';
 import { type Context, print, printJson, styleOf } from './context.ts';
@@ -79,11 +81,13 @@ function realProbes(context: Context, boot: boolean): Probes {
     architecture: process.arch,
     nodeVersion: process.version,
     uid: process.getuid?.() ?? 0,
+    gid: process.getgid?.() ?? 0,
     user: userName(),
     runBase: runBase(context.env),
     disks: diskFolder(context.env),
     cache: cacheFolder(context.env),
     assets,
+    passt: () => tryPasst(loadNative(), context.env),
     acceleration: () => probeKvm({ assets, boot, log: context.log, env: context.env }),
   };
 }

@@ -19,6 +19,7 @@ function probes(change: Partial<Probes> = {}, files: Record<string, string> = {}
   const texts: Record<string, string> = {
     '/proc/meminfo': MEMINFO,
     '/assets/manifest.json': MANIFEST,
+    '/proc/sys/net/ipv4/ping_group_range': '0\t2147483647\n',
     ...files,
   };
   return {
@@ -26,6 +27,7 @@ function probes(change: Partial<Probes> = {}, files: Record<string, string> = {}
     architecture: 'x64',
     nodeVersion: 'v24.1.0',
     uid: 1000,
+    gid: 1000,
     user: 'ann',
     runBase: '/run/user/1000/ya-vm',
     disks: '/var/tmp',
@@ -38,6 +40,7 @@ function probes(change: Partial<Probes> = {}, files: Record<string, string> = {}
     stat: async () => ({ mode: 0o700, uid: 1000, size: 1024 ** 2, isDirectory: true }),
     fileSystem: async () => ({ free: 10 * GIB, inMemory: false }),
     sha256: async (path) => (path.endsWith('vmlinux') ? 'aa' : 'bb'),
+    passt: async () => ({ path: '/usr/bin/passt', version: '2025', tcpDns: true }),
     acceleration: async () => ({ usable: true, reason: '' }),
     ...change,
   };
@@ -288,7 +291,30 @@ t.test('a missing program fails the whole, with the command that installs it', a
   });
   t.equal(await doctor(context, {}, missing), EXIT.unhealthy);
   t.match(context.out(), /✘ qemu +qemu-system-x86_64 is not installed\n +→ sudo apt-get install x\n/);
-  t.match(context.out(), /cannot run VMs here yet: 2 of 14 checks failed\.\n$/);
+  t.match(context.out(), /cannot run VMs here yet: 2 of 17 checks failed\.\n$/);
+});
+
+t.test('the way to the internet', async (t) => {
+  t.match(await find('passt', probes()), { status: 'ok', detail: '2025 (/usr/bin/passt)' });
+  const old = { path: '/usr/bin/passt', version: null, tcpDns: false };
+  t.match(await find('passt', probes({ passt: async () => old })), {
+    status: 'warn',
+    detail: /version unknown.*UDP only/,
+  });
+  const failure = new YavmError('YAVM_E_NET_PASST', 'passt is not installed', { hint: 'install it' });
+  t.match(await find('passt', probes({ passt: () => Promise.reject(failure) })), {
+    status: 'warn',
+    detail: /not installed: QEMU's user network/,
+    fix: 'install it',
+  });
+  const range = '/proc/sys/net/ipv4/ping_group_range';
+  t.match(await find('ping', probes({}, { [range]: '1\t0\n' })), { status: 'warn', fix: /sysctl/ });
+  const asRoot = (ranges: string) => probes({ uid: 0, gid: 0 }, { [range]: ranges });
+  t.match(await find('ping', asRoot('0\t0\n')), { status: 'warn', detail: /group 65534/ }, 'passt is nobody');
+  t.match(await find('ping', asRoot('0\t65534\n')), { status: 'ok' });
+  const route = `${'0'.repeat(32)} 00 ${'0'.repeat(32)} 00 fe80 00000400 00000003 00000000 00000003     eth0\n`;
+  t.match(await find('IPv6', probes({}, { '/proc/net/ipv6_route': route })), { detail: /VMs have it too/ });
+  t.match(await find('IPv6', probes()), { status: 'ok', detail: /IPv4 only/ });
 });
 
 t.test('programs that most VMs do without are warnings', async (t) => {

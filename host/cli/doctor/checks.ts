@@ -4,6 +4,7 @@ import { isYavmError } from '../../lib/errors.ts';
 import type { ProgramName } from '../../lib/programs.ts';
 import { formatSize } from '../../lib/size.ts';
 import { DEMO_IMAGE } from '../vm-options.ts';
+import { checkIpv6, checkPasst, checkPing } from './network.ts';
 import type { Probes } from './probes.ts';
 
 export type Status = 'ok' | 'warn' | 'fail';
@@ -41,6 +42,9 @@ export const CHECKS: readonly CheckRow[] = [
   { name: 'mke2fs', check: checkMke2fs },
   { name: 'virtiofsd', check: (probes) => checkOptional(probes, 'virtiofsd', WITHOUT_VIRTIOFSD) },
   { name: 'mksquashfs', check: (probes) => checkOptional(probes, 'mksquashfs', WITHOUT_MKSQUASHFS) },
+  { name: 'passt', check: checkPasst },
+  { name: 'ping', check: checkPing },
+  { name: 'IPv6', check: checkIpv6 },
   { name: 'kernel and initramfs', check: checkAssets },
   { name: 'demo image', check: checkDemoImage },
   { name: 'memory', check: checkMemory },

@@ -6,6 +6,7 @@ import { access, readFile, stat, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { findProgram, type ProgramName } from '../../lib/programs.ts';
+import type { PasstTrial } from '../../network/outbound/try-passt.ts';
 import type { KvmVerdict } from '../../runtime/start-cache.ts';
 
 type Environment = Readonly<Record<string, string | undefined>>;
@@ -15,6 +16,7 @@ export interface Probes {
   architecture: string;
   nodeVersion: string;
   uid: number;
+  gid: number;
   /** Login name for the commands that fix things. */
   user: string;
   /** Folder of the run folders, of root disks, of the cache, and of what the build made. */
@@ -34,6 +36,8 @@ export interface Probes {
   fileSystem(path: string): Promise<{ free: number; inMemory: boolean } | null>;
   /** Hexadecimal sha256, or null when it cannot be read. */
   sha256(path: string): Promise<string | null>;
+  /** passt was started, and it answers. @throws {YavmError} YAVM_E_NET_PASST, with what helps */
+  passt(): Promise<PasstTrial>;
   /** Verdict of the acceleration probe: what a boot under KVM showed. */
   acceleration(): Promise<KvmVerdict>;
 }
