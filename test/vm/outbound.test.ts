@@ -88,6 +88,20 @@ t.test('a side that ends does not end the other', async (t) => {
   t.strictSame(new Set(received), new Set(['later']), 'what came after the end');
 });
 
+t.test('a guest that ends its side first gets the whole answer, and its end', async (t) => {
+  const { one } = SERVERS;
+  for (let round = 0; round < count(20); round++) {
+    t.equal(await shell(vm, `guest-net talk ${one} ${PORTS.echo} at-once`), 'at-once');
+    t.equal(await shell(vm, `guest-net talk ${one} ${PORTS.late} x`), 'late answer');
+  }
+  t.equal(await shell(vm, `guest-net talk ${SERVERS.one6} ${PORTS.late} x`), 'late answer');
+  const size = 500_000;
+  const text = await shell(vm, `guest-net talk ${one} ${PORTS.source} ${size} | sha256sum`);
+  t.equal(text.slice(0, 64), contentHash(size));
+  const talks = Array.from({ length: 20 }, () => `guest-net talk ${one} ${PORTS.late} x & `).join('');
+  t.equal(await shell(vm, `${talks} wait`), 'late answer'.repeat(20), 'many of them');
+});
+
 t.test('a path that takes no more than 1280 bytes at once', async (t) => {
   const size = bytes(GIB / 16);
   const { narrow } = SERVERS;

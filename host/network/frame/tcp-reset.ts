@@ -16,6 +16,8 @@ export interface Reset {
   sequence: number;
   /** Null: without an acknowledgement. */
   acknowledgement: number | null;
+  /** Others than that of a reset. */
+  flags?: number;
 }
 
 /** Writes the frame at the start of `into`; returns its length. */
@@ -31,7 +33,7 @@ export function writeReset(into: Uint8Array, reset: Reset): number {
   writeU32(into, tcp + TCP.sequence, reset.sequence);
   writeU32(into, tcp + TCP.acknowledgement, reset.acknowledgement ?? 0);
   into[tcp + TCP.offset] = (TCP.header / 4) << 4;
-  into[tcp + TCP.flags] = TCP_FLAG.rst | (reset.acknowledgement === null ? 0 : TCP_FLAG.ack);
+  into[tcp + TCP.flags] = (reset.flags ?? TCP_FLAG.rst) | (reset.acknowledgement === null ? 0 : TCP_FLAG.ack);
   writeTransportChecksum(into, ip, tcp, TCP.header, IP_PROTOCOL.tcp, TCP.checksum);
   return tcp + TCP.header;
 }

@@ -1,7 +1,7 @@
 /** Frames that the filter makes: what a refused guest gets at once, and what ends connections that nobody else would end. */
 import { parseIp } from '../frame/address.ts';
 import { type DnsQuery, writeNoSuchName } from '../frame/dns.ts';
-import { ETH, IP_PROTOCOL, IPV4, IPV6, readU16, TCP, UDP, writeU16 } from '../frame/layout.ts';
+import { ETH, IP_PROTOCOL, IPV4, IPV6, readU16, TCP, TCP_FLAG, UDP, writeU16 } from '../frame/layout.ts';
 import { RESET_FRAME, resetNumbers, writeReset } from '../frame/tcp-reset.ts';
 import { UNREACHABLE_FRAME, writeProhibited } from '../frame/unreachable.ts';
 import { writeEthernet, writeIp, writeTransportChecksum } from '../frame/write-ip.ts';
@@ -103,6 +103,38 @@ export class Answers {
       destinationPort: flow.remotePort,
       sequence: flow.guestNext >>> 0,
       acknowledgement: (flow.guestAcknowledged ?? 0) >>> 0,
+    });
+    this.#emit('upstream', this.#frame, length);
+  }
+
+  /** The other side has ended, and everything of the guest has arrived. */
+  finishForGuest(flow: Flow, sequence: number, acknowledgement: number): void {
+    const length = writeReset(this.#frame, {
+      destinationMac: this.#neighbours.guestMac,
+      sourceMac: this.#neighbours.gatewayMac,
+      source: flow.address(),
+      destination: this.#neighbours.guest[flow.local],
+      sourcePort: flow.remotePort,
+      destinationPort: flow.guestPort,
+      sequence: sequence >>> 0,
+      acknowledgement: acknowledgement >>> 0,
+      flags: TCP_FLAG.fin,
+    });
+    this.#emit('guest', this.#frame, length);
+  }
+
+  /** As the guest would. */
+  acknowledgeForUpstream(flow: Flow, sequence: number, acknowledgement: number): void {
+    const length = writeReset(this.#frame, {
+      destinationMac: this.#neighbours.gatewayMac,
+      sourceMac: this.#neighbours.guestMac,
+      source: this.#neighbours.guest[flow.local],
+      destination: flow.address(),
+      sourcePort: flow.guestPort,
+      destinationPort: flow.remotePort,
+      sequence: sequence >>> 0,
+      acknowledgement: acknowledgement >>> 0,
+      flags: 0,
     });
     this.#emit('upstream', this.#frame, length);
   }

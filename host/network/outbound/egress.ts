@@ -17,6 +17,7 @@ import { DnsStream } from './dns-stream.ts';
 import { DROP } from './drops.ts';
 import type { FilterState } from './filter-state.ts';
 import { type Flow, LOCAL, type Local, SIDE, tcpEnding } from './flows.ts';
+import { windowScale } from './half-closed.ts';
 import { LastEnds } from './last-ends.ts';
 import { Packet } from './packet.ts';
 import type { Protocol } from './policy.ts';
@@ -85,8 +86,8 @@ export class Egress {
     return this.#segment(packet, flow);
   }
 
-  /** A segment of a connection goes out. */
-  #segment(packet: Packet, flow: Flow): true {
+  /** A segment of a connection: whether it goes out. */
+  #segment(packet: Packet, flow: Flow): boolean {
     const { bytes, transport, flags } = packet;
     const controls = (flags & TCP_FLAG.syn ? 1 : 0) + (flags & TCP_FLAG.fin ? 1 : 0);
     const next = (readU32(bytes, transport + TCP.sequence) + packet.data + controls) | 0;
@@ -98,7 +99,18 @@ export class Egress {
     if (flags & TCP_FLAG.fin) flow.ended |= SIDE.guest;
     if (flags & TCP_FLAG.rst) this.#resetOut(flow);
     this.#state.tcp.touch(flow, this.#state.now);
+    if (flow.half !== null) return flow.half.fromGuest(packet) || this.#state.drop(DROP.replaced);
+    if ((flags & (TCP_FLAG.syn | TCP_FLAG.fin)) !== 0) this.#turns(packet, flow);
     return true;
+  }
+
+  /** What is to be known of a connection's begin, and done at the guest's end of it. */
+  #turns(packet: Packet, flow: Flow): void {
+    const { flags } = packet;
+    if (flags & TCP_FLAG.syn) flow.guestScale = windowScale(packet);
+    const ends = (flags & (TCP_FLAG.fin | TCP_FLAG.ack | TCP_FLAG.rst)) === (TCP_FLAG.fin | TCP_FLAG.ack);
+    if (!ends || flow.ended !== SIDE.guest || flow.stream !== null) return;
+    flow.half = this.#state.halfClosed?.begin(packet, flow, this.#state.now) ?? null;
   }
 
   /** A segment of no connection: the guest is told so, as the other side would tell it. */

@@ -46,6 +46,9 @@ export function openOutboundFilterWith(
   return new FilterLink(setup, parts, effects);
 }
 
+/** Milliseconds. */
+const TICK = 250;
+
 /** The run of frames that pass, in the batch that is looked at. */
 interface Run {
   /** Of the first frame's length; −1: none. */
@@ -65,6 +68,7 @@ class FilterLink implements OutboundFilter {
   readonly #pings: Pings;
   readonly #run: Run = { start: -1, end: 0, frames: 0 };
   #upstream: FramedLink | null = null;
+  #ticks: NodeJS.Timeout | null = null;
   #tap: FrameTap | null = null;
 
   constructor(
@@ -122,6 +126,7 @@ class FilterLink implements OutboundFilter {
   }
 
   async close(): Promise<void> {
+    clearInterval(this.#ticks ?? undefined);
     this.#nic.close();
     this.#upstream?.close();
     this.#upstream = null;
@@ -148,7 +153,18 @@ class FilterLink implements OutboundFilter {
     }
     this.#sendRun(upstream, bytes);
     if (upstream?.pressed) this.#nic.pause();
+    if (filter.busy) this.#tick();
     this.#count();
+  }
+
+  /** As long as the filter has something to do later. */
+  #tick(): void {
+    this.#ticks ??= setInterval(() => {
+      this.#filter.tick(this.#effects.now());
+      if (this.#filter.busy) return;
+      clearInterval(this.#ticks ?? undefined);
+      this.#ticks = null;
+    }, TICK).unref();
   }
 
   #toGuest({ bytes, count, offsets, lengths }: FrameBatch, upstream: FramedLink): void {

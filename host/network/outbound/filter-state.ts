@@ -5,6 +5,7 @@ import { Answers, type Emit } from './answers.ts';
 import { DnsGuard } from './dns-guard.ts';
 import { DROP, Drops } from './drops.ts';
 import { exchangeIdle, type Flow, FlowTable, SIDE, tcpEnding, tcpIdle } from './flows.ts';
+import { HalfClosedFlows } from './half-closed.ts';
 import { Neighbours } from './neighbours.ts';
 import type { Policy } from './policy.ts';
 import type { Refusals } from './refusals.ts';
@@ -22,7 +23,7 @@ export interface FilterParts {
   emit: Emit;
 }
 
-export type FilterSetup = Pick<OutboundSetup, 'policy' | 'dns' | 'ipv6' | 'published'>;
+export type FilterSetup = Pick<OutboundSetup, 'policy' | 'dns' | 'ipv6' | 'published' | 'mendsHalfClosed'>;
 
 export class FilterState {
   readonly policy: Policy;
@@ -34,6 +35,8 @@ export class FilterState {
   readonly tcp: FlowTable;
   /** UDP, and echoes. */
   readonly exchanges: FlowTable;
+  /** Null: the way out does it right. */
+  readonly halfClosed: HalfClosedFlows | null;
   readonly ipv6: boolean;
   /** Guest ports that others may connect to: `tcp 80`. */
   readonly published: ReadonlySet<string>;
@@ -50,6 +53,7 @@ export class FilterState {
     this.ipv6 = setup.ipv6;
     this.neighbours = new Neighbours(setup.dns);
     this.answers = new Answers(this.neighbours, emit);
+    this.halfClosed = setup.mendsHalfClosed ? new HalfClosedFlows(this.answers) : null;
     this.guard = new DnsGuard(!setup.policy.unrestricted, policy.resolved);
     const ipv6 = setup.dns.ipv6 === null ? null : parseIp(setup.dns.ipv6);
     this.dns = [parseIp(setup.dns.ipv4), ipv6, ipv6];

@@ -38,6 +38,15 @@ export class Filter {
     return policy.refusal('icmp', address, 0, now);
   }
 
+  /** What has to be done after some time: where `busy`, a few times a second. */
+  tick(now: number): void {
+    this.#state.halfClosed?.tick(now);
+  }
+
+  get busy(): boolean {
+    return this.#state.halfClosed !== null && this.#state.halfClosed.size > 0;
+  }
+
   get drops(): Drops {
     return this.#state.drops;
   }

@@ -6,6 +6,7 @@
 import { ipv4Bytes } from '../frame/address.ts';
 import { IP_PROTOCOL, readU16, readU32 } from '../frame/layout.ts';
 import type { DnsStream } from './dns-stream.ts';
+import type { HalfClosed } from './half-closed.ts';
 
 /** Which of the guest's addresses a flow has. */
 export const LOCAL = { ipv4: 0, ipv6: 1, linkLocal: 2 } as const;
@@ -52,6 +53,10 @@ export class Flow {
   /** TCP: what the guest has acknowledged last; null: nothing yet. */
   guestAcknowledged: number | null = null;
   stream: DnsStream | null = null;
+  /** TCP: the number behind the other side's last byte, and by how many bits the guest's windows are shifted. */
+  remoteNext = 0;
+  guestScale = 0;
+  half: HalfClosed | null = null;
 
   /** Next in its bucket; neighbours in its list, the newer and the older. */
   next: Flow | null = null;

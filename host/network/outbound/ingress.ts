@@ -76,10 +76,15 @@ export class Ingress {
       // Until the guest says something: this is what it would acknowledge.
       flow.guestAcknowledged = (readU32(bytes, transport + TCP.sequence) + 1) | 0;
     }
+    if (flow.half === null) {
+      const controls = (flags & TCP_FLAG.syn ? 1 : 0) + (flags & TCP_FLAG.fin ? 1 : 0);
+      flow.remoteNext = (readU32(bytes, transport + TCP.sequence) + data + controls) | 0;
+    }
     flow.heard |= SIDE.remote;
     if (flags & TCP_FLAG.fin) flow.ended |= SIDE.remote;
     if (flags & TCP_FLAG.rst) flow.reset = true;
     this.#state.tcp.touch(flow, now);
+    if (flow.half !== null) return flow.half.fromUpstream(packet, now) || this.#state.drop(DROP.replaced);
     if (!refusesBadly(flow, flags)) return true;
     // The same, as a guest takes it.
     this.#state.answers.endForGuest(flow);

@@ -48,6 +48,11 @@ export function forwardsTcpDns({ options }: PasstProgram): boolean {
   return options.has('map-host-loopback');
 }
 
+/** Whether it is of before 2024-08, and has the faults that are known of Debian 12's (2023-03). */
+export function isOld(program: PasstProgram): boolean {
+  return !forwardsTcpDns(program);
+}
+
 /**
  * Words after the program's name. Addresses are those of the table INET, so that nothing of the host's shows in the guest;
  * the gateway's address does not lead to the host's loopback, as it would by default.

@@ -20,7 +20,7 @@ import {
 import { guestDns, readResolvers } from './host-resolvers.ts';
 import { waysOut } from './host-routes.ts';
 import { findPasst, startPasst } from './passt.ts';
-import { forwardsTcpDns } from './passt-arguments.ts';
+import { forwardsTcpDns, isOld } from './passt-arguments.ts';
 import { PasstKeeper } from './passt-keeper.ts';
 import { checkPorts } from './published-ports.ts';
 
@@ -120,6 +120,7 @@ async function throughPasst(options: OutboundOptions): Promise<Outbound> {
     ipv6,
     mtu,
     dns,
+    mendsHalfClosed: isOld(program),
     failed: keeper.failed,
     restarts: () => keeper.restarts,
     close: () => keeper.close(),
@@ -156,6 +157,7 @@ interface WayOut {
   ipv6: boolean;
   mtu: number;
   dns: { ipv4: string | null; ipv6: string | null };
+  mendsHalfClosed?: boolean;
   failed: Promise<YavmError>;
   restarts(): number;
   close(): Promise<void>;
@@ -176,6 +178,7 @@ async function open(options: OutboundOptions, way: WayOut): Promise<Outbound> {
       dns: { ipv4: dns.ipv4 ?? INET.gateway, ipv6: dns.ipv6 },
       ipv6,
       published: publish,
+      mendsHalfClosed: way.mendsHalfClosed ?? false,
     });
   } catch (error) {
     if (guest !== null) native.close(guest);
