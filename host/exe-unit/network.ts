@@ -122,8 +122,8 @@ export class ActivityNetwork implements NetworkControl {
     await this.#server?.close();
     const { vpn, outbound } = this.#thread.counters;
     this.#logger.debug({ vpn, outbound }, 'the network ends');
-    await this.#thread.close();
-    await this.#outbound?.close();
+    // At once: passt's end is no failure then.
+    await Promise.all([this.#outbound?.close(), this.#thread.close()]);
     for (const { fd } of this.#nics.splice(0)) loadNative().close(fd);
   }
 
