@@ -1,4 +1,5 @@
 /** A VM's way to the internet: what passes, whole and both ways, and what does not. In network namespaces of its own. */
+import { writeFileSync } from 'node:fs';
 import t from 'tap';
 import { INET } from '../../host/network/types.ts';
 import { addressRecords } from '../lib/dns-server.ts';
@@ -26,7 +27,9 @@ const internet = await startInternet(t, {
     'long.test': addressRecords(Array.from({ length: 60 }, (_, index) => `151.101.2.${index}`)),
   },
 });
-const { vm, stats, outbound, records } = await startOutboundVm(t);
+// Of this namespace: passt's group may send echo requests.
+writeFileSync('/proc/sys/net/ipv4/ping_group_range', '0 2147483647');
+const { vm, stats, outbound, records, thread } = await startOutboundVm(t);
 
 /** What guest-net's `try` says of each destination. */
 async function outcomes(destinations: readonly (readonly [address: string, port: number])[]) {
@@ -119,6 +122,13 @@ t.test('datagrams of all sizes, and IPv6', async (t) => {
   t.equal(await shell(vm, `guest-net udp ${SERVERS.one} ${PORTS.echo} ${sizes.join(' ')}`), echoed);
   t.equal(await shell(vm, `guest-net udp ${SERVERS.one6} ${PORTS.echo} 0 1 1400 9000`), '0\n1\n1400\n9000\n');
   t.equal(await shell(vm, `wget -q -O - http://[${SERVERS.one6}]/address`), HOST.ipv6);
+});
+
+t.test('pings, of the guest and in its name', async (t) => {
+  for (const address of [SERVERS.one, SERVERS.one6]) {
+    t.match(await shell(vm, `ping -c 2 ${address}`), /2 packets received/, address);
+  }
+  t.ok((await thread.ping(SERVERS.one, 10_000)).milliseconds >= 0);
 });
 
 t.test('names, by UDP and TCP', async (t) => {
