@@ -99,6 +99,9 @@ export interface ConfigureRequest {
   upper: UpperSpec;
   mounts?: MountSpec[];
   network?: NetworkSpec;
+  modules?: ModulesSpec;
+  /** Graphics cards are set up, and the task gets what it needs of them. Absent: they are left alone. */
+  gpu?: GpuSpec;
   /** Host's wall clock, seconds since the epoch with fraction. */
   clock: number;
   /** Fresh random bytes of the host, at least 32, for the guest's pool. */
@@ -111,6 +114,38 @@ export interface ConfigureRequest {
 export interface Ready {
   /** Milliseconds spent on each step of configure, in order. */
   steps: { name: string; milliseconds: number }[];
+  /** Graphics cards whose driver works, when they were asked for. */
+  gpus?: GuestGpu[];
+}
+
+/** Kernel modules of this VM, beside those that the agent needs and those that its devices ask for. */
+export interface ModulesSpec {
+  /** Parameters by module, as modprobe.d's `options` has them: `name=value name2=value`. */
+  options?: Record<string, string>;
+  /** Modules that no device's alias loads. */
+  blacklist?: string[];
+  /** Modules to load in any case, in this order. */
+  load?: string[];
+}
+
+export interface GpuSpec {
+  /** Squashfs disk with a driver: kernel modules, firmware, and what programs link with (docs/gpu.md). */
+  layer?: DiskRef;
+  /** Also what draws: nvidia-modeset and nvidia-drm. */
+  graphics?: boolean;
+}
+
+/** A graphics card as the guest has it. */
+export interface GuestGpu {
+  /** `0000:01:00.0`, in the VM. */
+  slot: string;
+  /** PCI ids. */
+  vendor: number;
+  device: number;
+  /** Kernel driver. */
+  driver: string;
+  /** Device nodes of the task: `/dev/nvidia0`, `/dev/dri/renderD128`. */
+  nodes: string[];
 }
 
 // ---------------------------------------------------------------- run

@@ -29,10 +29,13 @@ import type {
   DiskRef,
   ExitedEvent,
   FilesReply,
+  GpuSpec,
   GuestErrorCode,
+  GuestGpu,
   Hello,
   LinkSpec,
   LogLevel,
+  ModulesSpec,
   MountSpec,
   NetworkSpec,
   Notification,
@@ -144,6 +147,14 @@ const limit: Check<[number, number]> = (value) => list(soft, 2, 2)(value) as [nu
 const window = object<{ rows: number; columns: number }>({ rows: windowSide, columns: windowSide });
 const transfer = { path, stream, format: oneOf('file', 'tar') } as const;
 
+const moduleName = matching(/^[A-Za-z0-9_-]+$/, 64, "a kernel module's name");
+const modules = object<ModulesSpec>({
+  options: optional(dictionary(moduleName, text(1024), 256)),
+  blacklist: optional(list(moduleName, 256)),
+  load: optional(list(moduleName, 256)),
+});
+const gpu = object<GpuSpec>({ layer: optional(disk), graphics: optional(boolean) });
+
 // ---------------------------------------------------------------- requests
 
 /** One validator an operation: the guest's table. */
@@ -159,6 +170,8 @@ export const requests: { [Op in Operation]: Check<RequestOf<Op>> } = {
     upper,
     mounts: optional(list(mount, 128)),
     network: optional(network),
+    modules: optional(modules),
+    gpu: optional(gpu),
     clock: number(0, 1e11),
     entropy: bytes(32, 4096),
     memoryLimit: optional(integer(1)),
@@ -220,6 +233,18 @@ const files = object<FilesReply>({ bytes: size, entries: size, leftOut: optional
 export const replies: { [Op in Operation]: Check<ReplyOf[Op]> } = {
   configure: object<Ready>({
     steps: list(object<Ready['steps'][number]>({ name: text(64), milliseconds }), 64),
+    gpus: optional(
+      list(
+        object<GuestGpu>({
+          slot: text(32),
+          vendor: integer(0, 0xffff),
+          device: integer(0, 0xffff),
+          driver: text(64),
+          nodes: list(path, 256),
+        }),
+        64,
+      ),
+    ),
   }),
   run: object<RunReply>({ pid: integer(1, 4194304) }),
   signal: nothing,

@@ -2,6 +2,7 @@
 import type {
   DiskErrors,
   ExitedEvent,
+  ModulesSpec,
   MountSpec,
   NetworkSpec,
   StatsReply,
@@ -65,6 +66,11 @@ export interface VmSpec {
   /** Folders of the host, seen in the VM as they are: changes show on the other side at once. */
   shares?: ShareSpec[];
   network?: NetworkSpec;
+  modules?: ModulesSpec;
+  /** Graphics cards: emulated ones, or cards of the host by their PCI addresses (`0000:01:00.0`). */
+  gpu?: { kind: 'virtio' | 'bochs' } | { kind: 'pci'; slots: string[] };
+  /** Squashfs with the driver of cards that are passed through; see docs/gpu.md. */
+  driverLayer?: string;
   /** Extra kernel words, for tests and debugging. */
   kernelWords?: string[];
   /** Whom `ya-vm ps` and `ya-vm stop` take for its owner, when that is not the process that starts it. */
