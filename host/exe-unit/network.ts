@@ -17,6 +17,7 @@ import { NetworkThread } from '../network/thread.ts';
 import type { NetworkStats, NicBackend, PingReply } from '../network/types.ts';
 import { ensurePrivate } from '../runtime/run-folder.ts';
 import type { StartOptions } from '../runtime/start-vm.ts';
+import type { UserNetwork } from '../runtime/user-network.ts';
 import type { NetworkPlan } from './network-plan.ts';
 
 export interface NetworkParts {
@@ -35,6 +36,7 @@ export class ActivityNetwork implements NetworkControl {
   readonly #logger: Logger;
   #links: LinkSpec[] = [];
   #nics: NicBackend[] = [];
+  #userNetwork: UserNetwork | undefined;
   #outbound: Outbound | null = null;
   #server: NetworkControlServer | null = null;
   #closing: Promise<void> | null = null;
@@ -78,9 +80,10 @@ export class ActivityNetwork implements NetworkControl {
 
   /** For the VM's start, which takes the descriptors over. To be called once. */
   plugs(): Pick<StartOptions, 'nics' | 'userNetwork'> {
-    const nics = this.#nics;
+    const [nics, userNetwork] = [this.#nics, this.#userNetwork];
     this.#nics = [];
-    return { nics, userNetwork: this.#outbound?.userNetwork };
+    this.#userNetwork = undefined;
+    return { nics, userNetwork };
   }
 
   /** Bytes that the VM's NICs took and sent. */
@@ -124,7 +127,9 @@ export class ActivityNetwork implements NetworkControl {
     this.#logger.debug({ vpn, outbound }, 'the network ends');
     // At once: passt's end is no failure then.
     await Promise.all([this.#outbound?.close(), this.#thread.close()]);
-    for (const { fd } of this.#nics.splice(0)) loadNative().close(fd);
+    // What no VM has taken over.
+    const { nics = [], userNetwork } = this.plugs();
+    for (const cable of [...nics, userNetwork]) if (cable) loadNative().close(cable.fd);
   }
 
   async #openVpn(plan: NetworkPlan, { gsbUrl, requestorId, env }: NetworkParts): Promise<void> {
@@ -162,6 +167,7 @@ export class ActivityNetwork implements NetworkControl {
     });
     this.#links.push(this.#outbound.link);
     this.#nics.push(this.#outbound.backend);
+    this.#userNetwork = this.#outbound.userNetwork;
     void this.#outbound.failed.then((error) =>
       logger.error({ err: error }, 'the way to the internet failed'),
     );
