@@ -4,27 +4,33 @@ import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { promisify } from 'node:util';
 import { constants as zlibConstants, zstdCompress } from 'node:zlib';
-import { checkInit, type FileSpec, fileEntry, moduleEntries, SKELETON } from './content.ts';
+import {
+  checkInit,
+  type FileSpec,
+  fileEntry,
+  type LoadedModule,
+  moduleEntries,
+  SKELETON,
+} from './content.ts';
 import { type Entry, packCpio } from './cpio.ts';
 import { ContentError, KernelImageError, ModuleError } from './errors.ts';
+import { firmwareEntries, firmwareFolders } from './firmware.ts';
 import { checkConfig, embeddedConfig, squashfsCompressions } from './kconfig.ts';
 import type { KernelSource } from './kernel/source.ts';
 import { describeEntry, digest, MANIFEST_FORMAT, type Manifest } from './manifest.ts';
 import { type CarriedModule, resolveClosure } from './modules/closure.ts';
-import { MODULES, type ModuleRequest } from './modules/table.ts';
 import { readModule } from './modules/tree.ts';
+import { type ModuleWishes, moduleRequests } from './requests.ts';
 import { type RunTool, runTool } from './tool.ts';
 import { extractVmlinux, type Vmlinux } from './vmlinux/extract.ts';
 
-export interface InitramfsOptions {
+export interface InitramfsOptions extends ModuleWishes {
   kernel: KernelSource;
   /** The program of PID 1: a file, or its bytes. */
   init: string | Uint8Array;
-  /** Default: {@link MODULES}, what the agent needs. */
-  modules?: readonly ModuleRequest[];
-  /** More modules, by name; each must be in the kernel. */
-  extraModules?: readonly string[];
   files?: readonly FileSpec[];
+  /** Firmware by name, and folders to look in before the kernel's own. */
+  firmware?: { names: readonly string[]; folders?: readonly string[] };
   /** More entries, ready made. */
   entries?: readonly Entry[];
   /** Where the results go; absent ones are not written. `base` is the initramfs without its modules. */
@@ -37,6 +43,11 @@ export interface InitramfsOptions {
   mtime?: number;
   run?: RunTool;
 }
+
+/** Modules that are read and unpacked at the same time. */
+const READ_AT_ONCE = 8;
+/** Most that all modules may take, unpacked, bytes: it is the guest's memory. All of Debian's generic kernel is 350 MB. */
+const MAX_MODULES = 512 * 1024 * 1024;
 
 /** Slowest level that needs no more memory in the guest than the archive is large: the cpio is read there in one go. */
 const ZSTD_LEVEL = 19;
@@ -53,16 +64,10 @@ export async function buildInitramfs(options: InitramfsOptions): Promise<Manifes
   const config = kernel.config ?? embeddedConfig(vmlinux.bytes);
   if (config) checkConfig(config);
 
-  const requests = [...(options.modules ?? MODULES), ...extraRequests(options.extraModules ?? [])];
-  const closure = resolveClosure(kernel.modules.index, requests, config);
-  const loaded = await Promise.all(
-    closure.modules.map(async ({ name, path }) => ({
-      name,
-      data: await readModule(kernel.modules, path, run),
-    })),
-  );
   const { release, index } = kernel.modules;
-  const base = await baseEntries(options);
+  const closure = resolveClosure(index, moduleRequests(index, options), config);
+  const loaded = await readModules(kernel, closure.modules, run);
+  const base = await baseEntries(options, run);
   const entries = [...base, ...moduleEntries(release, index, closure, loaded)];
 
   const mtime = options.mtime ?? sourceDateEpoch(process.env.SOURCE_DATE_EPOCH);
@@ -92,6 +97,7 @@ export async function buildInitramfs(options: InitramfsOptions): Promise<Manifes
     modules: closure.modules.map((module: CarriedModule) => {
       return { ...module, ...digest(bytesOf.get(module.name) as Uint8Array) };
     }),
+    preset: options.preset ?? null,
     builtin: closure.builtin,
     absent: closure.absent.map(({ name }) => name),
     files: sortByPath(entries).map(describeEntry),
@@ -149,23 +155,38 @@ function findBanner(vmlinux: Uint8Array): string | null {
   return null;
 }
 
-function extraRequests(names: readonly string[]): ModuleRequest[] {
-  return names.map((name) => ({
-    name,
-    symbol: null,
-    stage: 'configure',
-    reason: 'asked for with --module',
-  }));
+/** The modules' bytes, in their order. A few at a time: a packed one may take a process, and there may be hundreds. */
+async function readModules(
+  kernel: KernelSource,
+  modules: readonly CarriedModule[],
+  run: RunTool,
+): Promise<LoadedModule[]> {
+  const loaded: LoadedModule[] = [];
+  for (let at = 0; at < modules.length; at += READ_AT_ONCE) {
+    const some = modules.slice(at, at + READ_AT_ONCE).map(async ({ name, path }) => {
+      return { name, data: await readModule(kernel.modules, path, run) };
+    });
+    loaded.push(...(await Promise.all(some)));
+    const total = loaded.reduce((sum, { data }) => sum + data.length, 0);
+    if (total > MAX_MODULES)
+      throw new ModuleError(`the modules take more than ${MAX_MODULES} bytes, all of it the guest's memory`, {
+        hint: 'Fewer: a narrower --module-all-of, or single ones with --module.',
+      });
+  }
+  return loaded;
 }
 
 /** Everything but the modules. */
-async function baseEntries(options: InitramfsOptions): Promise<Entry[]> {
+async function baseEntries(options: InitramfsOptions, run: RunTool): Promise<Entry[]> {
   const init: Entry =
     typeof options.init === 'string'
       ? await fileEntry({ source: options.init, path: '/init', mode: 0o755 })
       : { type: 'file', path: '/init', mode: 0o755, data: options.init };
   const files = await Promise.all((options.files ?? []).map(fileEntry));
-  const base = [...SKELETON, init, ...files, ...(options.entries ?? [])];
+  const { folder, release } = options.kernel.modules;
+  const { names = [], folders = [] } = options.firmware ?? {};
+  const firmware = await firmwareEntries(names, [...folders, ...firmwareFolders(folder, release)], run);
+  const base = [...SKELETON, init, ...files, ...firmware, ...(options.entries ?? [])];
   checkInit(initOf([init]), base);
   return base;
 }

@@ -1,32 +1,20 @@
-/** `ya-vm initramfs build|inspect`: options to {@link buildInitramfs} and {@link inspect}, results to people or JSON. */
+/** `ya-vm initramfs build`: options to {@link buildInitramfs}, the result to people or JSON. */
 import { join } from 'node:path';
-import type { Writable } from 'node:stream';
 import type { Command } from 'commander';
 import { YavmError } from '../host/lib/errors.ts';
-import { printable } from '../host/lib/logger.ts';
 import { formatSize } from '../host/lib/size.ts';
 import { buildInitramfs } from './build.ts';
+import { registerLooking } from './cli-look.ts';
+import { type Act, collect, json, type Streams, write } from './cli-parts.ts';
 import { parseFileSpec } from './content.ts';
-import { type Inspection, inspect } from './inspect.ts';
 import {
   DEFAULT_KERNEL_PACKAGE,
   fetchKernelPackage,
   type KernelSource,
   openKernelFiles,
 } from './kernel/source.ts';
-import type { Manifest, ManifestEntry } from './manifest.ts';
-
-/** Where a command writes: results to stdout, progress to stderr. */
-export interface Streams {
-  stdout: Writable;
-  stderr: Writable;
-}
-
-/** Ties a handler to a command; the command line as a whole reports what it throws. */
-export type Act = (
-  command: Command,
-  handler: (streams: Streams, options: Record<string, unknown>, operands: unknown[]) => Promise<number>,
-) => void;
+import type { Manifest } from './manifest.ts';
+import { isPresetName, PRESETS, type PresetName } from './presets.ts';
 
 export interface Defaults {
   /** Folder of the results, and where `init` is looked for: `build/out`. */
@@ -41,7 +29,11 @@ interface BuildOptions {
   kernel?: string;
   modules?: string;
   config?: string;
+  preset?: string;
   module?: string[];
+  moduleAllOf?: string[];
+  firmware?: string[];
+  firmwareFrom?: string[];
   file?: string[];
   init?: string;
   output?: string;
@@ -57,15 +49,11 @@ Examples:
   ya-vm initramfs build --kernel-package linux-image-amd64  its generic kernel: 9p, more drivers
   ya-vm initramfs build --kernel-package ./linux-image-6.1.0-56-cloud-amd64_6.1.192-2_amd64.deb
   ya-vm initramfs build --kernel /boot/vmlinuz-6.8.0-45-generic --modules /lib/modules/6.8.0-45-generic
+  ya-vm initramfs build --preset gpu --kernel-package linux-image-amd64 --output ./gpu
+  ya-vm initramfs build --module-all-of usb --firmware 'rtl_nic/*' --firmware-from ./lib/firmware --output ./usb
   ya-vm initramfs build --module dm_verity --file ./strace:/bin/strace:755 --output ./debug`;
 
-const INSPECT_EXAMPLES = `
-Examples:
-  ya-vm initramfs inspect                        what VMs boot now
-  ya-vm initramfs inspect ./debug                one of yours, by its folder or file
-  ya-vm initramfs inspect --json | jq .modules`;
-
-/** Adds the subcommands `build` and `inspect` to `command`. */
+/** Adds the subcommands `build`, `inspect`, `diff` and `explain` to `command`. */
 export function registerInitramfs(command: Command, act: Act, defaults: Defaults): void {
   const build = command
     .command('build')
@@ -77,7 +65,22 @@ export function registerInitramfs(command: Command, act: Act, defaults: Defaults
     .option('--kernel <file>', 'vmlinuz or vmlinux of any distribution; with --modules')
     .option('--modules <folder>', 'its /lib/modules/<release>')
     .option('--config <file>', 'its configuration (default: looked for beside the kernel)')
-    .option('--module <name>', 'one more kernel module; may be repeated', collect)
+    .option(
+      '--preset <name>',
+      `which modules: ${Object.keys(PRESETS).join(', ')} (default: what the agent can use)`,
+    )
+    .option('--module <name>', 'one more kernel module, with what it depends on; may be repeated', collect)
+    .option(
+      '--module-all-of <devices>',
+      'all modules for such devices: pci:virtio, usb, or how their aliases begin; may be repeated',
+      collect,
+    )
+    .option('--firmware <name>', 'firmware by its name, with * in the last part; may be repeated', collect)
+    .option(
+      '--firmware-from <folder>',
+      "where firmware is looked for first (default: the kernel's lib/firmware); may be repeated",
+      collect,
+    )
     .option('--file <src:dst[:mode]>', 'one more file; may be repeated', collect)
     .option('--init <file>', 'another program as /init (default: the agent)')
     .option('--output <folder>', `where the results go (default: ${defaults.folder})`)
@@ -86,21 +89,12 @@ export function registerInitramfs(command: Command, act: Act, defaults: Defaults
     .addHelpText('after', BUILD_EXAMPLES);
   act(build, (streams, options) => runBuild(streams, options as unknown as BuildOptions, defaults));
 
-  const look = command
-    .command('inspect')
-    .argument('[path]', 'initramfs, or its folder', defaults.folder)
-    .description('list what is in an initramfs')
-    .option('--json', 'print an object')
-    .addHelpText('after', INSPECT_EXAMPLES);
-  act(look, async ({ stdout }, options, [path]) => {
-    const found = await inspect(path as string);
-    await write(stdout, options.json ? json(found) : inspectionLines(found).join('\n'));
-    return 0;
-  });
+  registerLooking(command, act, defaults.folder);
 }
 
 async function runBuild(streams: Streams, options: BuildOptions, defaults: Defaults): Promise<number> {
   const files = (options.file ?? []).map(parseFileSpec);
+  const preset = parsePreset(options.preset);
   const kernel = await openKernel(streams, options, defaults);
   const folder = options.output ?? defaults.folder;
   const outputs = {
@@ -111,14 +105,24 @@ async function runBuild(streams: Streams, options: BuildOptions, defaults: Defau
   const manifest = await buildInitramfs({
     kernel,
     init: options.init ?? join(defaults.folder, 'init'),
+    preset,
     extraModules: options.module,
+    allOf: options.moduleAllOf,
     files,
+    firmware: { names: options.firmware ?? [], folders: options.firmwareFrom },
     outputs,
     version: defaults.version,
     agent: options.init === undefined ? defaults.version : null,
   });
   await write(streams.stdout, options.json ? json(manifest) : manifestLines(manifest, outputs).join('\n'));
   return 0;
+}
+
+function parsePreset(text: string | undefined): PresetName | null {
+  if (text === undefined) return null;
+  if (isPresetName(text)) return text;
+  const known = Object.entries(PRESETS).map(([name, { summary }]) => `${name} (${summary})`);
+  throw new YavmError('YAVM_E_USAGE', `--preset ${text}: no such preset`, { hint: known.join('; ') });
 }
 
 async function openKernel(
@@ -154,45 +158,4 @@ export function manifestLines(manifest: Manifest, outputs: { vmlinux: string; in
     ...(builtin.length > 0 ? [`built in   ${builtin.join(', ')}`] : []),
     ...(absent.length > 0 ? [`absent     ${absent.join(', ')} (optional)`] : []),
   ];
-}
-
-/** What an initramfs holds, for people. Names in it are made harmless for a terminal. */
-export function inspectionLines(found: Inspection): string[] {
-  const { manifest, manifestProblem } = found;
-  const packed = found.compression
-    ? `${found.compression}, ${formatSize(found.unpacked)} unpacked`
-    : 'not compressed';
-  const from = manifest?.kernel.package
-    ? ` (${manifest.kernel.package.name} ${manifest.kernel.package.version})`
-    : '';
-  return [
-    `${found.path}: ${formatSize(found.size)} (${packed}), sha256 ${found.sha256}`,
-    `kernel ${found.release ?? 'of any release: no modules'}${from}`,
-    ...(manifest ? [`agent ${manifest.agent ?? 'foreign'}, built by ya-vm ${manifest.builder}`] : []),
-    ...(manifestProblem ? [`manifest.json beside it is not used: ${manifestProblem}`] : []),
-    '',
-    ...found.entries.map(entryLine),
-  ].map(printable);
-}
-
-function entryLine(entry: ManifestEntry): string {
-  const kind = { directory: 'd', file: '-', symlink: 'l', character: 'c', block: 'b' }[entry.type];
-  const size = entry.size ?? entry.device ?? '';
-  const target = entry.target === undefined ? '' : ` -> ${entry.target}`;
-  return `${kind} ${entry.mode ?? '    '} ${String(size).padStart(9)} ${entry.path}${target}`;
-}
-
-function json(value: unknown): string {
-  return JSON.stringify(value, null, 2);
-}
-
-/** Resolves when the stream took the text; a reader that left is the stream owner's affair. */
-function write(stream: Writable, text: string): Promise<void> {
-  return new Promise((resolve) => {
-    stream.write(`${text}\n`, () => resolve());
-  });
-}
-
-function collect(value: string, before: string[] = []): string[] {
-  return [...before, value];
 }

@@ -3,7 +3,7 @@ import { lstat, readFile, stat } from 'node:fs/promises';
 import type { Entry } from './cpio.ts';
 import { ContentError } from './errors.ts';
 import type { Closure } from './modules/closure.ts';
-import type { ModuleIndex } from './modules/index-files.ts';
+import { type ModuleIndex, moduleName } from './modules/index-files.ts';
 import { interpreterOf, isElf, parseElf } from './vmlinux/elf.ts';
 
 /** Folders and device nodes. Everything else under /dev comes with devtmpfs, which the kernel does not mount by itself. */
@@ -108,7 +108,8 @@ export interface LoadedModule {
 
 /**
  * `/lib/modules/<release>`: the files, flat, with an index of their own in depmod's syntax and paths relative to the
- * folder. modules.dep has exactly what is carried; soft dependencies are hard ones in it. modules.builtin is the
+ * folder. modules.dep has exactly what is carried; soft dependencies (`pre:`) are hard ones in it, and modules.softdep has them
+ * and those of `post:` by name, as far as they are carried. modules.builtin is the
  * kernel's whole list, so that a loader can tell "built in" from "not there"; modules.alias is restricted to what is carried.
  */
 export function moduleEntries(
@@ -141,5 +142,19 @@ export function moduleEntries(
       'modules.alias',
       index.aliases.filter(([, name]) => carried.has(name)).map((alias) => `alias ${alias.join(' ')}`),
     ),
+    text(
+      'modules.softdep',
+      closure.modules.flatMap(({ name }) => softLine(index, carried, name) ?? []),
+    ),
   ];
+}
+
+/** `softdep NAME pre: A post: B`; null when nothing of it is carried under that name. */
+function softLine(index: ModuleIndex, carried: ReadonlySet<string>, name: string): string | null {
+  const part = (keyword: string, wanted: string[] = []) => {
+    const known = wanted.map(moduleName).filter((each) => carried.has(each));
+    return known.length === 0 ? [] : [keyword, ...known];
+  };
+  const words = [...part('pre:', index.softBefore.get(name)), ...part('post:', index.softAfter.get(name))];
+  return words.length === 0 ? null : ['softdep', name, ...words].join(' ');
 }

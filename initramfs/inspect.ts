@@ -21,6 +21,8 @@ export interface Inspection {
   release: string | null;
   /** In the order of its modules.dep, which loads. */
   modules: { name: string; size: number; dependencies: string[] }[];
+  /** Canonical names of what its kernel has built in, by its modules.builtin. */
+  builtin: string[];
   entries: ManifestEntry[];
   manifest: Manifest | null;
   /** Why the manifest beside it is not used, when there is one. */
@@ -89,14 +91,15 @@ async function unpack(
   }
 }
 
-function describeModules(entries: readonly Entry[]): Pick<Inspection, 'release' | 'modules'> {
+function describeModules(entries: readonly Entry[]): Pick<Inspection, 'release' | 'modules' | 'builtin'> {
   const files = new Map(
     entries.flatMap((entry) => (entry.type === 'file' ? [[entry.path, entry.data]] : [])),
   );
   const list = [...files.keys()].find((path) => MODULE_LIST.test(path));
-  if (list === undefined) return { release: null, modules: [] };
-  const dep = Buffer.from(files.get(list) as Uint8Array).toString('utf8');
-  const { modules } = parseIndex({ dep, builtin: '', softdep: '', alias: '' });
+  if (list === undefined) return { release: null, modules: [], builtin: [] };
+  const text = (path: string) => Buffer.from(files.get(path) ?? '').toString('utf8');
+  const lists = { dep: text(list), builtin: text(join(dirname(list), 'modules.builtin')) };
+  const { modules, builtin } = parseIndex({ ...lists, softdep: '', alias: '' });
   return {
     release: (MODULE_LIST.exec(list) as RegExpExecArray)[1] as string,
     modules: [...modules.values()].map(({ path, dependencies }) => {
@@ -104,6 +107,7 @@ function describeModules(entries: readonly Entry[]): Pick<Inspection, 'release' 
       if (!data) throw new ArchiveError(`${list} names ${path}, which is not in the initramfs`);
       return { name: moduleName(path), size: data.length, dependencies };
     }),
+    builtin: [...builtin],
   };
 }
 

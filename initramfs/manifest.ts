@@ -20,6 +20,8 @@ export interface ManifestModule extends FileDigest {
   path: string;
   stage: Stage;
   reason: string;
+  /** The module that brought it along; null: asked for by itself. Absent in manifests before 0.2. */
+  via?: string | null;
   dependencies: string[];
 }
 
@@ -60,6 +62,8 @@ export interface Manifest {
   sizes: { init: number; base: number; modules: number };
   /** In load order. */
   modules: ManifestModule[];
+  /** The preset that it was made from; null: what the agent needs. Absent in manifests before 0.2. */
+  preset?: string | null;
   /** Asked for and built into the kernel. */
   builtin: string[];
   /** Optional, and not in this kernel. */

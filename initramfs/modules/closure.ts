@@ -10,6 +10,8 @@ export interface CarriedModule {
   path: string;
   stage: Stage;
   reason: string;
+  /** The module that brought it along; null: asked for by itself. */
+  via: string | null;
   /** Everything that must be loaded before it, all levels; loading from last to first works (depmod's order). */
   dependencies: string[];
 }
@@ -40,7 +42,7 @@ export function resolveClosure(
   const missing: ModuleRequest[] = [];
   for (const request of requests) {
     const name = moduleName(request.name);
-    if (index.modules.has(name)) walk.add(name, request.stage, request.reason);
+    if (index.modules.has(name)) walk.request(name, request.stage, request.reason);
     else if (index.builtin.has(name) || symbolValue(config, request) === 'y') closure.builtin.push(name);
     else if (request.optional) closure.absent.push(request);
     else missing.push(request);
@@ -60,7 +62,20 @@ class Walk {
     this.#index = index;
   }
 
-  add(name: string, stage: Stage, reason: string): CarriedModule {
+  /** A module that is asked for, and those that want to be loaded after it or after what it brings along. */
+  request(name: string, stage: Stage, reason: string): void {
+    let from = this.modules.length;
+    this.#add(name, stage, reason, null);
+    // Afterwards: one in the middle of the walk may want a module that is still being walked. The list grows meanwhile.
+    for (; from < this.modules.length; from++) {
+      const { name: first } = this.modules[from] as CarriedModule;
+      for (const wanted of this.#index.softAfter.get(first) ?? [])
+        for (const later of this.#meant(wanted))
+          this.#add(later, 'configure', `is to be loaded after ${first}`, first);
+    }
+  }
+
+  #add(name: string, stage: Stage, reason: string, via: string | null): CarriedModule {
     const known = this.#seen.get(name);
     if (known) return known;
     if (known === null) throw new ModuleError(`modules.dep: ${name} depends on itself`);
@@ -69,11 +84,11 @@ class Walk {
     this.#seen.set(name, null);
     const order: string[] = [];
     for (const before of [...this.#softBefore(name), ...file.dependencies.toReversed()]) {
-      const dependency = this.add(before, stage, `${name} needs it`);
+      const dependency = this.#add(before, stage, `${name} needs it`, name);
       for (const each of [...dependency.dependencies.toReversed(), dependency.name])
         if (!order.includes(each)) order.push(each);
     }
-    const carried = { name, path: file.path, stage, reason, dependencies: order.toReversed() };
+    const carried = { name, path: file.path, stage, reason, via, dependencies: order.toReversed() };
     this.#seen.set(name, carried);
     this.modules.push(carried);
     return carried;

@@ -15,6 +15,8 @@ export interface ModuleIndex {
   builtin: Set<string>;
   /** Name → names (or aliases) that should be loaded before it. */
   softBefore: Map<string, string[]>;
+  /** Name → names (or aliases) that should be loaded after it. */
+  softAfter: Map<string, string[]>;
   /** Pattern and canonical name, in file order. */
   aliases: [pattern: string, name: string][];
 }
@@ -38,7 +40,7 @@ export function parseIndex(texts: IndexTexts): ModuleIndex {
   return {
     modules: parseDependencies(texts.dep),
     builtin: new Set(linesOf(texts.builtin).map(moduleName)),
-    softBefore: parseSoftDependencies(texts.softdep),
+    ...parseSoftDependencies(texts.softdep),
     aliases: parseAliases(texts.alias),
   };
 }
@@ -57,21 +59,24 @@ function parseDependencies(text: string): Map<string, ModuleFile> {
 }
 
 /** modules.softdep: `softdep NAME pre: A B post: C`; names before any keyword count as `pre:`, as modprobe takes them. */
-function parseSoftDependencies(text: string): Map<string, string[]> {
-  const before = new Map<string, string[]>();
+function parseSoftDependencies(text: string): Pick<ModuleIndex, 'softBefore' | 'softAfter'> {
+  const softBefore = new Map<string, string[]>();
+  const softAfter = new Map<string, string[]>();
   for (const line of linesOf(text)) {
     const [keyword, name, ...rest] = words(line);
     if (keyword !== 'softdep' || name === undefined) continue;
-    const names = before.get(moduleName(name)) ?? [];
-    let list: string[] | null = names;
+    const before = softBefore.get(moduleName(name)) ?? [];
+    const after = softAfter.get(moduleName(name)) ?? [];
+    let list = before;
     for (const word of rest) {
-      if (word === 'pre:') list = names;
-      else if (word === 'post:') list = null;
-      else list?.push(word);
+      if (word === 'pre:') list = before;
+      else if (word === 'post:') list = after;
+      else list.push(word);
     }
-    before.set(moduleName(name), names);
+    softBefore.set(moduleName(name), before);
+    if (after.length > 0) softAfter.set(moduleName(name), after);
   }
-  return before;
+  return { softBefore, softAfter };
 }
 
 /** modules.alias: `alias PATTERN NAME`. */

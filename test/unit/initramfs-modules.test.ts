@@ -65,9 +65,11 @@ t.test('soft dependencies are hard ones, by alias too, without those for certain
   const { modules } = resolveClosure(INDEX, [ask('ext4')]);
   t.strictSame(
     modules.map(({ name }) => name),
-    ['crc32c_generic', 'jbd2', 'crc16', 'ext4'],
+    ['crc32c_generic', 'jbd2', 'crc16', 'ext4', 'unrelated'],
+    'what is to be loaded after one of them comes at the end',
   );
-  t.strictSame(modules.at(-1)?.dependencies, ['crc16', 'jbd2', 'crc32c_generic'], 'from last to first loads');
+  t.strictSame(modules[3]?.dependencies, ['crc16', 'jbd2', 'crc32c_generic'], 'from last to first loads');
+  t.match(modules[4], { stage: 'configure', via: 'jbd2', reason: 'is to be loaded after jbd2' });
   t.strictSame(
     names([ask('unrelated')]),
     ['crc32c_generic', 'jbd2', 'unrelated'],
@@ -138,6 +140,7 @@ t.test('the index in the initramfs is what the guest’s loader reads', async (t
   );
   t.equal(index.get('ext4')?.dependencies.trim(), 'crc16.ko jbd2.ko crc32c_generic.ko');
   for (const { path } of index.values()) t.equal(text(path), moduleName(path), `${path} is in the archive`);
+  t.equal(text('modules.softdep'), 'softdep jbd2 post: unrelated\nsoftdep unrelated pre: jbd2\n');
   t.equal(text('modules.builtin'), 'rng_core.ko\nsquashfs.ko\n');
   t.equal(text('modules.alias'), 'alias crc32c crc32c_generic\nalias virtio:d00000003v* virtio_console\n');
 });
