@@ -251,6 +251,8 @@ export interface Native {
   unlinkAt(dirFd: number, name: string, directory: boolean): void;
   renameAt(oldDirFd: number, oldName: string, newDirFd: number, newName: string): void;
   chownAt(dirFd: number, name: string, uid: number, gid: number): void;
+  /** fchmodat(2): for nodes that must not be opened. Links are followed, so the directory must be the caller's own. */
+  chmodAt(dirFd: number, name: string, mode: number): void;
   chmodFd(fd: number, mode: number): void;
   chownFd(fd: number, uid: number, gid: number): void;
   /** utimensat(2) on a name, symlinks not followed; seconds with fraction. */

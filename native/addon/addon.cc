@@ -77,6 +77,7 @@ constexpr Export kExports[] = {
     {"unlinkAt", Call<UnlinkAt>},
     {"renameAt", Call<RenameAt>},
     {"chownAt", Call<ChownAt>},
+    {"chmodAt", Call<ChmodAt>},
     {"chmodFd", Call<ChmodFd>},
     {"chownFd", Call<ChownFd>},
     {"utimesAt", Call<UtimesAt>},

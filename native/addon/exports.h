@@ -76,6 +76,7 @@ Napi::Value StatAt(const Napi::CallbackInfo& info);
 Napi::Value UnlinkAt(const Napi::CallbackInfo& info);
 Napi::Value RenameAt(const Napi::CallbackInfo& info);
 Napi::Value ChownAt(const Napi::CallbackInfo& info);
+Napi::Value ChmodAt(const Napi::CallbackInfo& info);
 Napi::Value UtimesAt(const Napi::CallbackInfo& info);
 Napi::Value Unlink(const Napi::CallbackInfo& info);
 Napi::Value Rmdir(const Napi::CallbackInfo& info);

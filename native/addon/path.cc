@@ -217,6 +217,16 @@ Napi::Value ChownAt(const Napi::CallbackInfo& info) {
   return Done(args, fchownat(dir, name.c_str(), uid, gid, AT_SYMLINK_NOFOLLOW), "fchownat", name);
 }
 
+// No AT_SYMLINK_NOFOLLOW: the kernels that the guest boots have no fchmodat2(2). For folders that only the caller changes.
+Napi::Value ChmodAt(const Napi::CallbackInfo& info) {
+  Args args(info, "chmodAt");
+  const int dir = args.Fd(0, "dirFd");
+  const std::string name = args.Text(1, "name");
+  const mode_t mode = args.Unsigned(2, "mode");
+  if (!args.Ok()) return Nothing();
+  return Done(args, fchmodat(dir, name.c_str(), mode, 0), "fchmodat", name);
+}
+
 Napi::Value UtimesAt(const Napi::CallbackInfo& info) {
   Args args(info, "utimesAt");
   const int dir = args.Fd(0, "dirFd");

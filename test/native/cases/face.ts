@@ -8,7 +8,7 @@ const FACE =
   openPty setWindowSize getPid getParentPid getUid signalFd readSignals prctl unshare links linkSet addressAdd addressRemove
   routeAdd routeRemove linkFeature mknod ioctlInt ioctlBuffer open openBeneath close dup seek read write readText writeText fsync
   fstat stat lstat readlink readDirectory mkdir mkdirAt symlink symlinkAt linkAt mknodAt readlinkAt statAt unlinkAt renameAt chownAt
-  chmodFd chownFd utimesAt unlink rmdir pipe socketPair socketListener setNonBlocking flock pending watch unwatch cborEncode cborDecode channelOpen
+  chmodAt chmodFd chownFd utimesAt unlink rmdir pipe socketPair socketListener setNonBlocking flock pending watch unwatch cborEncode cborDecode channelOpen
   channelSend
   channelQueued channelClose sourceOpen sourceSent sourceDrain sourceStop sinkOpen sinkStop dropProgramPages sync reboot debugExit
   truncate splice pageOffset writeSparse putFile putTarFiles listXattrs getXattr setXattr decodeName encodeName tarHeader

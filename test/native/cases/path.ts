@@ -128,6 +128,8 @@ export const pathCases: Case[] = [
         native.mknod(`${folder}/null`, S_IFCHR | 0o666, 1, 3);
         const node = native.stat(`${folder}/null`);
         assert.equal([node.mode & S_IFMT, node.rdev], [S_IFCHR, (1 << 8) | 3], 'a device');
+        native.chmodAt(dir, 'null', 0o666);
+        assert.equal(native.stat(`${folder}/null`).mode & 0o7777, 0o666, 'whatever the umask');
         native.close(dir);
       });
     },
