@@ -381,6 +381,7 @@ export type GuestErrorCode =
   | 'module-failed'
   | 'disk-missing'
   | 'network-failed'
+  | 'gpu-failed'
   | 'file-failed'
   | 'bad-archive'
   | 'shutting-down'

@@ -283,6 +283,7 @@ const GUEST_ERRORS: readonly GuestErrorCode[] = [
   'module-failed',
   'disk-missing',
   'network-failed',
+  'gpu-failed',
   'file-failed',
   'bad-archive',
   'shutting-down',

@@ -29,7 +29,7 @@ export const ROWS: Row[] = [
   { of: 'guest/boot', ours: GUEST_BASE, packages: [] },
   { of: 'guest/process', ours: GUEST_BASE, packages: [] },
   { of: 'guest/net', ours: GUEST_BASE, packages: [] },
-  { of: 'guest/gpu', ours: GUEST_BASE, packages: [] },
+  { of: 'guest/gpu', ours: [...GUEST_BASE, 'guest/boot', 'guest/process/users.ts'], packages: [] },
   { of: 'guest/files', ours: GUEST_BASE, packages: [] },
   {
     of: 'guest/agent',
