@@ -4,6 +4,7 @@ import { pathToFileURL } from 'node:url';
 import type { Native } from '../../native/face.ts';
 import { loadNative } from '../../native/load.ts';
 import type { Logger } from '../lib/logger.ts';
+import { packedIndex } from '../lib/packed.ts';
 import { cacheFolder, runBase } from '../lib/paths.ts';
 import { ActivityHost, type AgreementTerms, LocalNode, type RunningActivity } from '../node/index.ts';
 import { cleanUp } from '../runtime/janitor.ts';
@@ -135,8 +136,9 @@ function termsFor(options: LocalActivityOptions, node: LocalNode): AgreementTerm
   };
 }
 
-/** This process's Node with its options, and its script. */
+/** This process's Node with its options, and its script; or the single program, which has them in it. */
 function ownProgram(): [string, ...string[]] {
+  if (packedIndex() !== null) return [process.execPath];
   return [process.execPath, ...process.execArgv, process.argv[1] ?? ''];
 }
 

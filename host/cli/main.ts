@@ -23,11 +23,17 @@ process.on('uncaughtException', async (error) => {
   process.exit(EXIT.failure);
 });
 
-const { stdin, stdout, stderr, env } = process;
-const code = await runProgram(process.argv.slice(2), { stdin, stdout, stderr, env });
+// Not at the top level: the single program is a CommonJS script. For an end that nobody asked for:
+process.exitCode = EXIT.failure;
+void main();
 
-// What was written is handed on before the end, unless its reader stands still. An open stdin, or a socket that takes
-// its time, must not hold the exit code back.
-const written = Promise.all([writeAll(stdout, ''), writeAll(stderr, '')]);
-await Promise.race([written, sleep(1000)]);
-process.exit(code);
+async function main(): Promise<void> {
+  const { stdin, stdout, stderr, env } = process;
+  const code = await runProgram(process.argv.slice(2), { stdin, stdout, stderr, env });
+
+  // What was written is handed on before the end, unless its reader stands still. An open stdin, or a socket that takes
+  // its time, must not hold the exit code back.
+  const written = Promise.all([writeAll(stdout, ''), writeAll(stderr, '')]);
+  await Promise.race([written, sleep(1000)]);
+  process.exit(code);
+}

@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import type { Command } from 'commander';
 import { YavmError } from '../lib/errors.ts';
+import { packedIndex } from '../lib/packed.ts';
 import { assetsFolder } from '../lib/paths.ts';
 import { checkProvider, type StepResult } from '../provider/check.ts';
 import { install, type Moved, uninstall } from '../provider/install.ts';
@@ -110,14 +111,17 @@ function placeOptions({ dir, system }: Record<string, unknown>): PlaceOptions {
   return { folder: dir as string | undefined, system: system === true };
 }
 
-/** What the provider is to start: the launcher, beside the bundle's folder or among what was built. */
+/** What the provider is to start: the single program itself; the launcher, beside the bundle's folder or among what was built. */
 function programPath(given: string | undefined, env: Context['env']): string {
-  const script = process.argv[1] ?? '';
-  const candidates =
-    given === undefined ? [join(dirname(script), '..', 'ya-vm'), join(assetsFolder(env), 'ya-vm')] : [given];
+  const candidates = given === undefined ? ownPlaces(env) : [given];
   const found = candidates.map((path) => resolve(path)).find((path) => existsSync(path));
   if (found !== undefined) return found;
   throw new YavmError('YAVM_E_DESCRIPTOR', `${candidates.at(-1)}: the program is not there`, {
     hint: 'Build it (make build), or name it: --supervisor FILE',
   });
+}
+
+function ownPlaces(env: Context['env']): string[] {
+  if (packedIndex() !== null) return [process.execPath];
+  return [join(dirname(process.argv[1] ?? ''), '..', 'ya-vm'), join(assetsFolder(env), 'ya-vm')];
 }

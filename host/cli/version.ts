@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import type { Command } from 'commander';
 import { PROTOCOL_VERSION } from '../../guest/protocol/messages.ts';
+import { packedIndex } from '../lib/packed.ts';
 import { assetsFolder } from '../lib/paths.ts';
 import { findProgram } from '../lib/programs.ts';
 import type { Act } from './commands.ts';
@@ -47,8 +48,10 @@ export async function collectVersions(assets: string): Promise<Versions> {
   };
 }
 
-/** From package.json: at the top of the checkout, or beside the bundle. */
+/** The single program knows it; else from package.json: at the top of the checkout, or beside the bundle. */
 export async function ownVersion(): Promise<string> {
+  const packed = packedIndex();
+  if (packed !== null) return packed.version;
   const here = dirname(fileURLToPath(import.meta.url));
   for (const folder of [join(here, '..', '..'), here]) {
     try {

@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { packedFolder } from './packed.ts';
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -26,13 +27,22 @@ export function cacheFolder(env: Environment = process.env, uid: number = proces
 
 /**
  * The folder with what the build made (`vmlinux`, `initramfs.cpio.zst`, `manifest.json`, `demo.gvmi`):
- * `$YAVM_ASSETS`, else the first of `build/out` of the checkout and the folder of the bundle that has a manifest.
+ * `$YAVM_ASSETS`, else the folder where the single program unpacks them, else the first of `build/out` of the checkout and
+ * the folder of the bundle that has a manifest.
+ * @throws {YavmError} YAVM_E_DIST_… when they cannot be unpacked
  */
 export function assetsFolder(
   env: Environment = process.env,
   here: string = dirname(fileURLToPath(import.meta.url)),
 ): string {
   if (env.YAVM_ASSETS) return resolve(env.YAVM_ASSETS);
+  const unpacked = unpackedAssets(env);
+  if (unpacked !== null) return unpacked;
   const candidates = [join(here, '..', '..', 'build', 'out'), here, join(here, '..')];
   return candidates.find((folder) => existsSync(join(folder, 'manifest.json'))) ?? (candidates[0] as string);
+}
+
+/** What the single program carries, as files, addons too; null for any other. @throws {YavmError} YAVM_E_DIST_… */
+export function unpackedAssets(env: Environment = process.env): string | null {
+  return packedFolder(join(cacheFolder(env), 'dist'));
 }

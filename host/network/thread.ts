@@ -9,12 +9,13 @@ import { withDeadline } from '../lib/deadline.ts';
 import { type Deferred, deferred } from '../lib/deferred.ts';
 import { YavmError } from '../lib/errors.ts';
 import type { Logger } from '../lib/logger.ts';
+import { packedText } from '../lib/packed.ts';
 import { errorFromWire } from '../lib/wire-error.ts';
 import { logFromThread, thresholdOf } from './thread-log.ts';
 import type { RequestName, Requests, ThreadAnswer, ThreadStats } from './thread-messages.ts';
 import type { NicCounters, OutboundSetup, PingReply, SharedCounters, VpnSetup } from './types.ts';
 
-/** Beside the launcher's bundle (build/launcher.ts), else the source. */
+/** Beside the launcher's bundle (build/launcher.ts), else the source. The single program has its text. */
 const PLACES = ['./network-worker.mjs', './worker.ts'];
 /** Milliseconds for what needs nobody else. */
 const PROMPT = 10_000;
@@ -42,7 +43,9 @@ export class NetworkThread {
   /** Starts the thread; 10 to 13 MB, and 40 ms before it answers. */
   constructor(logger: Logger) {
     this.#logger = logger;
-    this.#worker = new Worker(workerFile(), {
+    const packed = packedText('network-worker.cjs');
+    this.#worker = new Worker(packed ?? workerFile(), {
+      eval: packed !== null,
       name: 'network',
       workerData: { threshold: thresholdOf(logger) },
       // The launcher's limits are for the main thread's garbage.

@@ -19,7 +19,7 @@ const GUEST_BASE = [ADDON, 'guest/lib', 'guest/errors.ts', 'guest/protocol'];
 export const ROWS: Row[] = [
   { of: 'native', ours: [], packages: [] },
   // Loads the addon under Node; in the guest the engine has it.
-  { of: 'native/load.ts', ours: [ADDON], packages: ['node:'] },
+  { of: 'native/load.ts', ours: [ADDON, 'host/lib'], packages: ['node:'] },
 
   // The guest: no Node, no package but the codec. init.ts ties its parts together.
   // `#cbor` is this folder's own cbor.ts, and in /init the addon's by way of guest/lib (package.json, "imports").
@@ -56,11 +56,13 @@ export const ROWS: Row[] = [
     ours: ['host/network', 'host/lib', 'host/runtime/user-network.ts', 'guest/protocol', ADDON],
     packages: ['node:'],
   },
+  { of: 'host/gpu', ours: ['host/lib', 'host/runtime/privileges.ts', ADDON], packages: ['node:'] },
   {
     of: 'host/runtime',
-    ours: ['host/lib', 'host/image', 'host/network', 'guest/protocol', ADDON],
+    ours: ['host/lib', 'host/gpu', 'host/image', 'host/network', 'guest/protocol', ADDON],
     packages: ['node:'],
   },
+  { of: 'host/boot-test', ours: ['host/lib', 'host/runtime', ADDON], packages: ['node:'] },
   { of: 'host/attach', ours: ['host/lib', 'host/runtime', 'guest/protocol'], packages: ['node:'] },
   { of: 'host/gsb', ours: ['host/lib'], packages: ['node:', 'protobufjs'] },
   { of: 'host/node', ours: ['host/lib', 'host/gsb'], packages: ['node:'] },
@@ -107,8 +109,8 @@ export const ROWS: Row[] = [
   // Tools and tests stand outside.
   {
     of: 'build',
-    ours: ['build', 'initramfs', 'host/image', 'host/lib', ADDON],
-    packages: ['node:', 'esbuild'],
+    ours: ['build', 'initramfs', 'host/image', 'host/lib', 'host/provider/descriptor.ts', ADDON],
+    packages: ['node:', 'esbuild', 'postject'],
   },
   {
     of: 'test',
