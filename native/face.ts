@@ -209,6 +209,13 @@ export interface Native {
   linkFeature(name: string, feature: string, on: boolean): void;
 
   // ---- device ----
+  /** A socket that hears the kernel's announcements of devices (uevents); non-blocking. */
+  ueventOpen(): number;
+  /**
+   * The next one, `add@/devices/…` and `KEY=value` with NULs between; empty when it is not the kernel that sent it, null when there
+   * is none. @throws ENOBUFS when some were lost.
+   */
+  ueventRead(fd: number): string | null;
   mknod(path: string, mode: number, major: number, minor: number): void;
   /** ioctl(2) with an integer argument. */
   ioctlInt(fd: number, request: number, argument: number): number;

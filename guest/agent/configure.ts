@@ -12,6 +12,7 @@ import { Reaper } from '../process/reaper.ts';
 import { UserDatabase } from '../process/users.ts';
 import type { ConfigureRequest, Ready } from '../protocol/messages.ts';
 import type { Agent, Task } from './agent.ts';
+import { followDevices, loadRequested } from './drivers.ts';
 import { followKernelLog } from './kernel-log.ts';
 import { memoryInfo } from './stats.ts';
 
@@ -32,6 +33,8 @@ export async function configure(agent: Agent, request: ConfigureRequest): Promis
 
   await clock.time('clock and entropy', () => renew(native, request.clock, request.entropy));
   await clock.time('kernel file systems', () => mountAgent(native));
+  // Before anything loads: options hold for modules that come after them.
+  if (request.modules) modules.configure(request.modules);
   const root = await clock.time('root', () => buildRoot({ native, modules }, request));
   await clock.time('task file systems', () => mountTask(native, root.fd));
   await clock.time('volumes', () => mountVolumes({ native, modules }, root, request.mounts ?? []));
@@ -44,9 +47,10 @@ export async function configure(agent: Agent, request: ConfigureRequest): Promis
   });
   await clock.time('identity', () => applyIdentity(native, root.fd, request.hostname));
   await clock.time('network', () => network.apply(request.network ?? {}));
+  if (request.modules || request.gpu) await clock.time('modules', () => loadRequested(agent, request));
   await clock.time('commands', () => agent.begin(prepareTask(agent, root, network, request.memoryLimit)));
   // Nothing waits for these: they load when the host has its answer.
-  setTimeout(() => modules.loadFor('extras'), 0);
+  setTimeout(() => void followDevices(agent), 0);
   return { steps: clock.steps };
 }
 

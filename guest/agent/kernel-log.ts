@@ -1,10 +1,8 @@
 /** Follows /dev/kmsg: kernel warnings go to the log port, the out-of-memory killer's acts to the host as events. */
 import type { Native } from '../../native/face.ts';
-import { hasErrno } from '../errors.ts';
 import { O_CLOEXEC, O_NONBLOCK, O_RDONLY, READABLE } from '../lib/constants.ts';
+import { type KernelRecord, parseRecord, RECORD_SIZE, readRecord } from '../lib/kernel-record.ts';
 
-/** Longest record of /dev/kmsg (CONSOLE_EXT_LOG_MAX); a smaller buffer makes read(2) fail with EINVAL. */
-const RECORD_SIZE = 8192;
 /** Records taken in one turn of the event loop, and forwarded in one second: a task may write to /dev/kmsg. */
 const RECORDS_A_TURN = 16;
 const RECORDS_A_SECOND = 50;
@@ -12,19 +10,7 @@ const RECORDS_A_SECOND = 50;
 const WARNING = 4;
 const SEEK_END = 2;
 
-export interface KernelRecord {
-  level: number;
-  text: string;
-}
-
-/** `prefix,seq,time,flags;text` and continuation lines → level and first line. Null when malformed. */
-export function parseRecord(record: string): KernelRecord | null {
-  const separator = record.indexOf(';');
-  const prefix = Number.parseInt(record, 10);
-  if (separator < 0 || Number.isNaN(prefix)) return null;
-  const end = record.indexOf('\n', separator);
-  return { level: prefix & 7, text: record.slice(separator + 1, end < 0 ? undefined : end) };
-}
+export { parseRecord };
 
 /** The cgroup named by an `oom-kill:…` record (mm/oom_kill.c, dump_oom_summary), else null. */
 export function outOfMemoryCgroup(text: string): string | null {
@@ -60,14 +46,4 @@ export function followKernelLog(
       if (forwarded++ < RECORDS_A_SECOND) onWarning(record);
     }
   });
-}
-
-/** One record; records that were overwritten before we read them (EPIPE) are skipped. */
-function readRecord(native: Native, fd: number, buffer: Uint8Array): number {
-  try {
-    return native.read(fd, buffer);
-  } catch (error) {
-    if (hasErrno(error, 'EPIPE')) return readRecord(native, fd, buffer);
-    throw error;
-  }
 }

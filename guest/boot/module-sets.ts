@@ -23,8 +23,8 @@ export const MODULE_SETS = {
   '9p': { required: ['9pnet_virtio', '9p'], why: 'folders shared by QEMU itself' },
   extras: {
     required: [],
-    optional: ['virtio_rng', 'pvpanic_mmio', 'pvpanic_pci', 'tun', 'af_packet'],
-    why: 'more entropy over time, panics reported to QEMU, VPN clients and raw sockets of tasks: none is needed to start',
+    optional: ['tun', 'af_packet'],
+    why: 'VPN clients and raw sockets of tasks: no device asks for them, and none is needed to start',
   },
 } satisfies Record<string, ModuleSet>;
 

@@ -39,6 +39,8 @@ constexpr Export kExports[] = {
     {"getUid", Call<GetUid>},
     {"signalFd", Call<SignalFd>},
     {"readSignals", Call<ReadSignals>},
+    {"ueventOpen", Call<UeventOpen>},
+    {"ueventRead", Call<UeventRead>},
     {"prctl", Call<Prctl>},
     {"unshare", Call<Unshare>},
     {"links", Call<Links>},

@@ -127,6 +127,10 @@ Napi::Value Pipe(const Napi::CallbackInfo& info);
 Napi::Value SocketPair(const Napi::CallbackInfo& info);
 Napi::Value SocketListener(const Napi::CallbackInfo& info);
 
+// uevent.cc
+Napi::Value UeventOpen(const Napi::CallbackInfo& info);
+Napi::Value UeventRead(const Napi::CallbackInfo& info);
+
 // watch.cc
 Napi::Value Watch(const Napi::CallbackInfo& info);
 Napi::Value Unwatch(const Napi::CallbackInfo& info);

@@ -5,7 +5,7 @@ import { bytes } from '../tools.ts';
 /** native/face.ts, by name; a type cannot be listed at run time. */
 const FACE =
   `mount umount switchRoot pivotRoot chroot statfs loadModule deleteModule spawn waitPid reap kill killPidfd
-  openPty setWindowSize getPid getParentPid getUid signalFd readSignals prctl unshare links linkSet addressAdd addressRemove
+  openPty setWindowSize getPid getParentPid getUid signalFd readSignals ueventOpen ueventRead prctl unshare links linkSet addressAdd addressRemove
   routeAdd routeRemove linkFeature mknod ioctlInt ioctlBuffer open openBeneath close dup seek read write readText writeText fsync
   fstat stat lstat readlink readDirectory mkdir mkdirAt symlink symlinkAt linkAt mknodAt readlinkAt statAt unlinkAt renameAt chownAt
   chmodAt chmodFd chownFd utimesAt unlink rmdir pipe socketPair socketListener setNonBlocking flock pending watch unwatch cborEncode cborDecode channelOpen
@@ -22,7 +22,9 @@ const HOST_FACE =
 
 /** The calls that take nothing, or for which any argument would act on the machine. */
 const TAKES_NOTHING = new Set(
-  'getPid getParentPid getUid links socketPair tcpListen dropProgramPages sync monotonic uname'.split(' '),
+  'getPid getParentPid getUid links socketPair ueventOpen tcpListen dropProgramPages sync monotonic uname'.split(
+    ' ',
+  ),
 );
 
 function faceOf({ engine }: { engine: boolean }): string[] {

@@ -235,4 +235,18 @@ export const netlinkCases: Case[] = [
       );
     },
   },
+  {
+    name: 'uevents: nothing to read is no failure, another descriptor is',
+    run(native, assert) {
+      const fd = native.ueventOpen();
+      const event = native.ueventRead(fd);
+      assert.ok(event === null || event.includes('@/'), 'nothing, or what the kernel said just now');
+      native.close(fd);
+      const [reader, writer] = native.pipe('none', 0);
+      const expected = { code: 'ENOTSOCK', syscall: 'recvfrom' };
+      assert.fails(() => native.ueventRead(reader), expected, 'no socket');
+      native.close(reader);
+      native.close(writer);
+    },
+  },
 ];
