@@ -30,6 +30,8 @@ export interface CommandRow {
   leading?: readonly LeadingOption[];
   /** Exit code when ya-vm fails, instead of 125 and the codes of a command that cannot be started. */
   failure?: number;
+  /** Exit code when the command line makes no sense; default as any failure. */
+  misuse?: number;
   load(): Promise<CommandModule>;
 }
 
@@ -82,9 +84,20 @@ export const COMMANDS: readonly CommandRow[] = [
     load: () => import('./initramfs.ts'),
   },
   {
+    name: 'boot-test',
+    summary: 'boot images and check them, for CI: prints TAP or JUnit',
+    misuse: 2,
+    load: () => import('./boot-test.ts'),
+  },
+  {
     name: 'doctor',
     summary: 'check this host, and say how to fix what is missing',
     load: () => import('./doctor.ts'),
+  },
+  {
+    name: 'self-test',
+    summary: 'after an installation: check this host, boot a VM, run commands in it',
+    load: () => import('./self-test.ts'),
   },
   {
     name: 'service-bus',

@@ -21,7 +21,7 @@ export function define(command: Command, act: Act): void {
   act(command, (context, options) => doctor(context, options, realProbes(context, options.boot !== false)));
 }
 
-interface CheckResult extends Finding {
+export interface CheckResult extends Finding {
   name: string;
 }
 
@@ -37,7 +37,7 @@ export async function doctor(
   for (const { name, check } of rows) {
     const result = { name, ...(await findingOf(check, probes)) };
     results.push(result);
-    if (!options.json) await print(context, ...lines(context, result, width));
+    if (!options.json) await print(context, ...resultLines(context, result, width));
   }
   const failed = results.filter(({ status }) => status === 'fail').length;
   if (options.json) await printJson(context, { ok: failed === 0, checks: results });
@@ -46,7 +46,7 @@ export async function doctor(
 }
 
 /** What a check throws is its finding; the others still run. */
-async function findingOf(check: CheckRow['check'], probes: Probes): Promise<Finding> {
+export async function findingOf(check: CheckRow['check'], probes: Probes): Promise<Finding> {
   try {
     return await check(probes);
   } catch (error) {
@@ -57,7 +57,12 @@ async function findingOf(check: CheckRow['check'], probes: Probes): Promise<Find
 
 const MARKS: Readonly<Record<Status, string>> = { ok: '✔', warn: '!', fail: '✘' };
 
-function lines(context: Context, { name, status, detail, fix }: CheckResult, width: number): string[] {
+/** A result for people. */
+export function resultLines(
+  context: Context,
+  { name, status, detail, fix }: CheckResult,
+  width: number,
+): string[] {
   const style = styleOf(context, context.stdout);
   const paint = { ok: style.green, warn: style.yellow, fail: style.red }[status];
   const line = `${paint(MARKS[status])} ${name.padEnd(width)}  ${detail}`;
@@ -73,7 +78,8 @@ function verdict(results: readonly CheckResult[]): string {
     : 'All is well.';
 }
 
-function realProbes(context: Context, boot: boolean): Probes {
+/** Of this host. `boot`: a guest may be booted to see whether KVM works. */
+export function realProbes(context: Context, boot: boolean): Probes {
   const assets = assetsFolder(context.env);
   return {
     ...hostProbes(context.env),

@@ -4,7 +4,7 @@ import type { CommandResult } from '../runtime/types.ts';
 
 export const EXIT = {
   ok: 0,
-  /** Only `doctor`: something that ya-vm needs is missing. */
+  /** Of `doctor` and `self-test`: something that ya-vm needs is missing. Of `boot-test`: an image did not pass. */
   unhealthy: 1,
   /** Only `net ping`: nothing came back. */
   noAnswer: 1,

@@ -1,6 +1,6 @@
 /** The command line as a whole: finds the command, parses, runs it, and turns what it throws into a line and a code. */
 import { Command, CommanderError } from 'commander';
-import type { YavmError } from '../lib/errors.ts';
+import { isYavmError, type YavmError } from '../lib/errors.ts';
 import { createLogger, isLogLevel, LOG_LEVELS, type LogLevel } from '../lib/logger.ts';
 import { type Act, COMMANDS, type CommandRow } from './commands.ts';
 import type { Context } from './context.ts';
@@ -28,7 +28,7 @@ export async function runProgram(
     await program.parseAsync(nameFirst(words, table), { from: 'user' });
     return state.code;
   } catch (error) {
-    return await report(error, streams, state.level, row?.failure);
+    return await report(error, streams, state.level, row);
   } finally {
     await state.context?.log.close();
   }
@@ -122,18 +122,20 @@ Examples:
   ya-vm shell --image task.gvmi              look around in it
   ya-vm doctor                               what is missing on this host`;
 
-/** @returns the exit code: of a failure `failure`, when the command has one of its own. */
+/** @returns the exit code: of a failure `failure`, of a wrong command line `misuse`, when the command has one of its own. */
 async function report(
   error: unknown,
   streams: Streams,
   level: LogLevel,
-  failure: number | undefined,
+  row: CommandRow | undefined,
 ): Promise<number> {
+  const failure = row?.failure;
   // Help: asked for, or shown because no command was given.
   if (error instanceof CommanderError && error.exitCode === 0) return EXIT.ok;
   if (error instanceof CommanderError && error.code === 'commander.help') return failure ?? EXIT.failure;
   const ours = error instanceof CommanderError ? fromCommander(error) : error;
   await printError(ours, streams, level === 'debug' || level === 'trace');
+  if (row?.misuse !== undefined && isYavmError(ours, 'YAVM_E_USAGE')) return row.misuse;
   return failure ?? exitCodeOf(ours);
 }
 

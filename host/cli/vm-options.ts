@@ -35,7 +35,7 @@ const DEFAULT_STORAGE = 2 * 1024 ** 3;
 /** The image of `run` and `shell` without `--image`, in the folder of the assets. */
 export const DEMO_IMAGE = 'demo.gvmi';
 
-const ACCELERATORS: readonly AccelChoice[] = ['auto', 'kvm', 'tcg'];
+export const ACCELERATORS: readonly AccelChoice[] = ['auto', 'kvm', 'tcg'];
 
 /** Adds the options. */
 export function addVmOptions(command: Command): void {
@@ -175,7 +175,8 @@ export async function readVmOptions(
   };
 }
 
-function readAssets(
+/** Kernel and initramfs; ya-vm's own by default. @throws {YavmError} YAVM_E_USAGE */
+export function readAssets(
   kernel: string | undefined,
   initramfs: string | undefined,
   environment: Environment,
