@@ -5,6 +5,7 @@ import { renew } from '../boot/renew.ts';
 import { buildRoot, enterRoot, type TaskRoot } from '../boot/root.ts';
 import { mountVolumes } from '../boot/volumes.ts';
 import { GuestError } from '../errors.ts';
+import { setUpGpus } from '../gpu/set-up.ts';
 import { TaskNetwork } from '../net/configure.ts';
 import { CgroupTree } from '../process/cgroup.ts';
 import { Commands } from '../process/commands.ts';
@@ -38,6 +39,8 @@ export async function configure(agent: Agent, request: ConfigureRequest): Promis
   const root = await clock.time('root', () => buildRoot({ native, modules }, request));
   await clock.time('task file systems', () => mountTask(native, root.fd));
   await clock.time('volumes', () => mountVolumes({ native, modules }, root, request.mounts ?? []));
+  // Before drivers load by what devices say of themselves: NVIDIA's take their parameters and their order from here.
+  const gpus = request.gpu && (await clock.time('gpu', () => prepareGpus(agent, root, request)));
   await clock.time('enter root', () => enterRoot(native, root));
   const network = new TaskNetwork({
     native,
@@ -51,7 +54,16 @@ export async function configure(agent: Agent, request: ConfigureRequest): Promis
   await clock.time('commands', () => agent.begin(prepareTask(agent, root, network, request.memoryLimit)));
   // Nothing waits for these: they load when the host has its answer.
   setTimeout(() => void followDevices(agent), 0);
-  return { steps: clock.steps };
+  return gpus ? { steps: clock.steps, gpus } : { steps: clock.steps };
+}
+
+function prepareGpus(
+  { native, modules, log }: Agent,
+  root: TaskRoot,
+  { gpu, modules: set }: ConfigureRequest,
+) {
+  const request = { ...gpu, nvidiaParameters: set?.options?.nvidia };
+  return setUpGpus({ native, modules }, root.fd, request, (text) => log.warn(text));
 }
 
 /** What runs commands: the reaper, their cgroups with one bound for all, and the watch on the kernel's log. */
