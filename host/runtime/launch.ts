@@ -1,7 +1,11 @@
 /** Starts QEMU: opens what it needs, hands it over as descriptors, and makes it die with us. */
 import { closeSync, fstatSync, openSync } from 'node:fs';
 import { Socket } from 'node:net';
-import type { ExitStatus, Native } from '../../native/face.ts';
+import type { ExitStatus, Native, ResourceLimit } from '../../native/face.ts';
+import { vfioNodes } from '../gpu/claim.ts';
+import { memlockOf } from '../gpu/host-facts.ts';
+import type { PassedCard } from '../gpu/select.ts';
+import { HOST } from '../gpu/sysfs.ts';
 import { hasErrno, YavmError } from '../lib/errors.ts';
 import { startTimeOf } from '../lib/process.ts';
 import { findProgram } from '../lib/programs.ts';
@@ -17,7 +21,7 @@ import {
   qemuArguments,
   type ShareArguments,
 } from './qemu-arguments.ts';
-import type { BootAssets } from './types.ts';
+import type { BootAssets, VmSpec } from './types.ts';
 import type { UserNetwork } from './user-network.ts';
 
 export interface LaunchSpec {
@@ -38,6 +42,9 @@ export interface LaunchSpec {
   userNetwork?: UserNetwork | null;
   /** Each `fd` is taken over too. */
   shareDevices?: readonly ShareArguments[];
+  gpu?: VmSpec['gpu'];
+  /** Of `gpu`, where it is the host's; each `lock` is taken over, and held by QEMU. */
+  cards?: readonly PassedCard[];
 }
 
 /** A QEMU that was started. The sockets are to be connected exactly once. */
@@ -58,6 +65,7 @@ export interface Qemu {
 
 const SIGKILL = 9;
 const RLIMIT_CORE = 4;
+const RLIMIT_MEMLOCK = 8;
 
 /**
  * Starts QEMU. Must be called in the main thread: the signal that ends QEMU with us is tied to the calling thread.
@@ -84,7 +92,12 @@ export function launchQemu(spec: LaunchSpec, native: Native): Qemu {
     const nics = spec.nics.map(({ mac, backend }) => ({ mac, backend: give(backend) }));
     const userNetwork = give(spec.userNetwork ?? null);
     const program = findProgram('qemu-system-x86_64');
-    const user = qemuUser();
+    const cards = spec.cards ?? [];
+    for (const { lock } of cards) descriptors.give(lock);
+    const user = qemuUser(
+      undefined,
+      cards.flatMap((card) => vfioNodes(card)),
+    );
     const kernel = descriptors.give(openAsset(spec.assets.kernel, user !== null));
     const initramfs = descriptors.give(openAsset(spec.assets.initramfs, user !== null));
     const [control, data, log, qmp] = [socket(), socket(), socket(), socket()];
@@ -102,13 +115,15 @@ export function launchQemu(spec: LaunchSpec, native: Native): Qemu {
       nics,
       userNetwork,
       shares,
+      display: spec.gpu === undefined || spec.gpu.kind === 'pci' ? null : spec.gpu.kind,
+      cards,
       control: control.child,
       data: data.child,
       log: log.child,
       qmp: qmp.child,
       consoleLog,
     });
-    const { pid, pidfd } = spawn(native, program, args, descriptors.pairs, user);
+    const { pid, pidfd } = spawn(native, program, args, descriptors.pairs, user, cards.length > 0);
     return {
       pid,
       startTime: startTimeOf(pid) ?? 0,
@@ -132,6 +147,7 @@ function spawn(
   args: string[],
   fds: [number, number][],
   user: ReturnType<typeof qemuUser>,
+  locksMemory: boolean,
 ): { pid: number; pidfd: number } {
   try {
     return native.spawn({
@@ -145,11 +161,18 @@ function spawn(
       noNewPrivileges: true,
       parentDeathSignal: SIGKILL,
       // A core would hold the guest's memory.
-      rlimits: [[RLIMIT_CORE, 0, 0]],
+      rlimits: [[RLIMIT_CORE, 0, 0], ...(locksMemory ? [memlock(user !== null)] : [])],
     });
   } catch (cause) {
     throw new YavmError('YAVM_E_QEMU_START', `${program} cannot be started`, { cause });
   }
+}
+
+/** All that we may give it: the check before has said whether that is enough. */
+function memlock(privileged: boolean): ResourceLimit {
+  const hard = privileged ? Infinity : memlockOf(HOST);
+  const limit = hard === Infinity ? -1 : hard;
+  return [RLIMIT_MEMLOCK, limit, limit];
 }
 
 /** QEMU opens these two anew, through /proc: so a user other than ours must be allowed to read them. */

@@ -13,6 +13,8 @@ export const PCI_SLOTS = {
   shares: [0x03, 0x14, 0x15, 0x16, 0x17, 0x18, 0x19, 0x1a, 0x1b, 0x1c, 0x1d, 0x1e],
   /** NICs in the order of the guest's eth0, eth1. */
   nics: [0x04, 0x05],
+  /** The graphics card that QEMU emulates. */
+  display: 0x06,
   /** Disks: the root's writable layer first, then the image's layers, then volumes. */
   disks: [0x08, 0x09, 0x0a, 0x0b, 0x0c, 0x0d, 0x0e, 0x0f],
   /** Root ports: hot-plug, GPUs. */

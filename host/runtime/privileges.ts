@@ -11,13 +11,17 @@ const NOBODY = 65534;
 export const KVM_DEVICE = '/dev/kvm';
 
 /**
- * The user for QEMU when we are root: nobody, with the group of /dev/kvm where that opens it. Null when we are an
- * ordinary user: then QEMU is as we are.
+ * The user for QEMU when we are root: nobody, with the group of /dev/kvm, and those of other `devices` that it opens, where
+ * that opens them. Null when we are an ordinary user: then QEMU is as we are.
  */
-export function qemuUser(uid: number = process.getuid?.() ?? 0): ProcessUser | null {
+export function qemuUser(
+  uid: number = process.getuid?.() ?? 0,
+  devices: readonly string[] = [],
+): ProcessUser | null {
   if (uid !== 0) return null;
   const { uid: nobody, gid } = parseNobody(readText('/etc/passwd'));
-  return { uid: nobody, gid, groups: kvmGroups(modeOf(KVM_DEVICE)) };
+  const groups = [KVM_DEVICE, ...devices].flatMap((path) => kvmGroups(modeOf(path)));
+  return { uid: nobody, gid, groups: [...new Set(groups)] };
 }
 
 /** uid and gid of `nobody` in a passwd file; 65534 each where it has no such line. */

@@ -3,6 +3,7 @@
  * as a user who may open none of our files, nothing of a VM lies in a folder, and nothing has to be connected to.
  */
 import { PORTS } from '../../guest/protocol/messages.ts';
+import { holeFor } from '../gpu/bars.ts';
 import type { NicBackend } from '../network/types.ts';
 import { PCI_SLOTS, pciAddress } from './pci-slots.ts';
 import type { ShareKind } from './types.ts';
@@ -36,6 +37,13 @@ export interface NicArguments {
   backend: NicBackend | null;
 }
 
+/** A card of the host, all of it. */
+export interface CardArguments {
+  functions: readonly { slot: string; number: number }[];
+  /** Bytes of its BARs that lie above 4 GiB; 0: none do. */
+  window: number;
+}
+
 /** All numbers of descriptors are those in QEMU. */
 export interface QemuSpec {
   /** Shown by ps(1). */
@@ -56,6 +64,10 @@ export interface QemuSpec {
   userNetwork?: UserNetwork | null;
   /** At most as many as PCI_SLOTS.shares. */
   shares: ShareArguments[];
+  /** A graphics card that QEMU emulates. */
+  display?: 'virtio' | 'bochs' | null;
+  /** At most as many as PCI_SLOTS.rootPorts. */
+  cards?: readonly CardArguments[];
   /** Connected sockets. */
   control: number;
   data: number;
@@ -90,6 +102,8 @@ export function qemuArguments(spec: QemuSpec): string[] {
     ...spec.nics.flatMap(nic),
     ...(spec.userNetwork ? userNetworkArguments(spec.userNetwork, PCI_SLOTS.nics.length) : []),
     ...spec.shares.flatMap(share),
+    ...(spec.display ? ['-device', display(spec.display)] : []),
+    ...(spec.cards ?? []).flatMap(card),
     // Tells of a panic at once; the guest's driver finds it through ACPI.
     ...['-device', 'pvpanic'],
     ...['-device', `isa-debug-exit,iobase=0x${DEBUG_EXIT_PORT.toString(16)},iosize=0x01`],
@@ -100,20 +114,38 @@ export function qemuArguments(spec: QemuSpec): string[] {
  * vmport, smm, sata, smbus: what q35 has by default and nobody here uses is only there to be attacked.
  * `thread=multi`: one host thread a vCPU, also where QEMU would not choose it by itself.
  */
-function machine({ accel, cpuModel, cpus, memoryMiB, shares }: QemuSpec): string[] {
+function machine({ accel, cpuModel, cpus, memoryMiB, shares, cards = [] }: QemuSpec): string[] {
   // A file server reads and writes the guest's memory itself, and gets it as a descriptor.
   const shared = shares.some(({ kind }) => kind === 'virtiofs');
-  const memory = ['-object', `memory-backend-memfd,id=memory,size=${memoryMiB}M,share=on`];
+  const ownMemory = shared || cards.length > 0;
+  const hole = holeFor(cards.map(({ window }) => window));
   return [
-    ...(shared ? memory : []),
+    ...(ownMemory ? ['-object', memory(memoryMiB, shared, cards.length > 0 ? cpus : 0)] : []),
     '-machine',
-    `q35,vmport=off,smm=off,sata=off,smbus=off,dump-guest-core=off${shared ? ',memory-backend=memory' : ''}`,
+    `q35,vmport=off,smm=off,sata=off,smbus=off,dump-guest-core=off${ownMemory ? ',memory-backend=memory' : ''}`,
+    ...(hole === null ? [] : ['-global', `q35-pcihost.pci-hole64-size=${hole / MIB}M`]),
     ...['-accel', accel === 'tcg' ? 'tcg,thread=multi' : 'kvm'],
     ...['-cpu', cpuModel],
     ...['-smp', String(cpus)],
     ...['-m', `${memoryMiB}M`],
     ...['-rtc', 'base=utc'],
   ];
+}
+
+const MIB = 1024 ** 2;
+/** More of them only wait for the kernel. */
+const MAX_TOUCHERS = 8;
+
+/**
+ * A card reads and writes all of the guest's memory, so all of it is locked at the start. `touchers`: threads that touch it
+ * before, side by side, which the kernel does one page after the other otherwise (the spec's anchors.md, 5.1); 0: nobody does.
+ * Of anonymous memory most comes in huge pages, and the IOMMU's tables are short; of a memfd it does only where the host's
+ * shmem_enabled says so.
+ */
+function memory(memoryMiB: number, shared: boolean, touchers: number): string {
+  const kind = shared ? 'memory-backend-memfd' : 'memory-backend-ram';
+  const size = `${kind},id=memory,size=${memoryMiB}M${shared ? ',share=on' : ''}`;
+  return touchers === 0 ? size : `${size},prealloc=on,prealloc-threads=${Math.min(touchers, MAX_TOUCHERS)}`;
 }
 
 /** A pty for people, and a descriptor for the record. `logappend`: a pipe cannot be truncated. */
@@ -203,6 +235,31 @@ function share({ kind, tag, fd, readOnly }: ShareArguments, index: number): stri
   return [
     ...['-fsdev', `local,id=${id},path=/proc/self/fd/${fd},${access}`],
     ...['-device', `virtio-9p-pci,fsdev=${id},mount_tag=${escapeCommas(tag)},disable-legacy=on,${address}`],
+  ];
+}
+
+/** `bochs-display`: what the bochs driver knows, without VGA's ports. */
+function display(kind: 'virtio' | 'bochs'): string {
+  const device = kind === 'virtio' ? 'virtio-gpu-pci' : 'bochs-display';
+  return `${device},id=display,${pciAddress(PCI_SLOTS.display)}`;
+}
+
+/**
+ * Behind a root port of its own, as on a mainboard: drivers look for the link's state there. All functions keep their numbers.
+ * The firmware sizes the port's window by its BARs; the reserve says the same, so that a card whose BARs grow (resizable BAR)
+ * is found out here and not by a driver without memory.
+ */
+function card({ functions, window }: CardArguments, index: number): string[] {
+  const port = `card${index}`;
+  const address = pciAddress(slotOf(PCI_SLOTS.rootPorts, index));
+  const reserve = window === 0 ? '' : `,pref64-reserve=${window / MIB}M`;
+  const many = functions.length > 1;
+  return [
+    ...['-device', `pcie-root-port,id=${port},chassis=${index + 1},${address}${reserve}`],
+    ...functions.flatMap(({ slot, number }) => [
+      '-device',
+      `vfio-pci,host=${slot},bus=${port},addr=0x0.0x${number}${many && number === 0 ? ',multifunction=on' : ''}`,
+    ]),
   ];
 }
 

@@ -1,7 +1,10 @@
 /** Starts a VM: the order in which its parts come to be, each phase reported with its time. */
 
+import { closeSync } from 'node:fs';
 import type { Native } from '../../native/face.ts';
 import { loadNative } from '../../native/load.ts';
+import { type PassedCard, passCards } from '../gpu/select.ts';
+import { HOST } from '../gpu/sysfs.ts';
 import { type Logger, silentLogger } from '../lib/logger.ts';
 import { cacheFolder, runBase } from '../lib/paths.ts';
 import { startTimeOf } from '../lib/process.ts';
@@ -12,6 +15,7 @@ import { DiskGauge } from './disk-gauge.ts';
 import { readTscKhz } from './host-clock.ts';
 import { cleanUp } from './janitor.ts';
 import { launchQemu } from './launch.ts';
+import { qemuUser } from './privileges.ts';
 import type { DiskArguments } from './qemu-arguments.ts';
 import { createRunFolder } from './run-folder.ts';
 import { type ShareServers, startShareServers } from './share-servers.ts';
@@ -47,7 +51,7 @@ export interface StartOptions {
 /**
  * Starts a VM and waits until it can run commands. Nothing of it is left when this fails.
  * @throws {YavmError} YAVM_E_VM_SPEC, YAVM_E_QEMU_MISSING, YAVM_E_MKE2FS_MISSING, YAVM_E_KVM, YAVM_E_ASSETS, YAVM_E_IMAGE,
- * YAVM_E_ROOT_DISK, YAVM_E_DISK_FULL, YAVM_E_VOLUMES, YAVM_E_RUN_FOLDER; of the boot: YAVM_E_BOOT_TIMEOUT, YAVM_E_QEMU_DIED, YAVM_E_GUEST_PANIC,
+ * YAVM_E_ROOT_DISK, YAVM_E_DISK_FULL, YAVM_E_VOLUMES, YAVM_E_RUN_FOLDER, YAVM_E_GPU_…; of the boot: YAVM_E_BOOT_TIMEOUT, YAVM_E_QEMU_DIED, YAVM_E_GUEST_PANIC,
  * YAVM_E_AGENT_ABORT; of the configuration: YAVM_E_GUEST_…; the signal's reason.
  */
 export async function startVm(spec: VmSpec, options: StartOptions = {}): Promise<Vm> {
@@ -76,9 +80,11 @@ async function startWith(native: Native, cables: number[], spec: VmSpec, options
   const folder = createRunFolder(base, native);
   let vm: Vm | undefined;
   let disks: DiskArguments[] = [];
+  let cards: PassedCard[] = [];
   let disk: DiskGauge | undefined;
   let shares: ShareServers | undefined;
   try {
+    cards = claimCards(spec, native);
     const { accel, cpuModel } = await chooseAccelerator(spec.accel, {
       assets: spec.assets,
       native,
@@ -95,7 +101,7 @@ async function startWith(native: Native, cables: number[], spec: VmSpec, options
     const { manifest } = spec.assets;
     shares = startShareServers(spec.shares ?? [], { native, folder: folder.path, env, manifest });
     // From here on the descriptors are the launcher's.
-    const opened = disks.splice(0);
+    const [opened, passed] = [disks.splice(0), cards.splice(0)];
     cables.length = 0;
     const qemu = launchQemu(
       {
@@ -108,6 +114,7 @@ async function startWith(native: Native, cables: number[], spec: VmSpec, options
         nics,
         userNetwork: options.userNetwork,
         shareDevices: shares.devices,
+        cards: passed,
       },
       native,
     );
@@ -130,12 +137,20 @@ async function startWith(native: Native, cables: number[], spec: VmSpec, options
       await vm.kill();
     } else {
       for (const { fd } of disks) native.close(fd);
+      for (const { lock } of cards) closeSync(lock);
       disk?.close();
       await shares?.close();
       folder.remove();
     }
     throw error;
   }
+}
+
+/** @throws {YavmError} YAVM_E_GPU_… */
+function claimCards({ gpu, memoryMiB }: VmSpec, native: Native): PassedCard[] {
+  if (gpu?.kind !== 'pci') return [];
+  const user = (devices: readonly string[]) => qemuUser(undefined, devices);
+  return passCards(gpu.slots, memoryMiB, { roots: HOST, user, locker: native });
 }
 
 /** Reports each phase with the time since the last one. */

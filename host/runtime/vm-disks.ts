@@ -4,14 +4,14 @@ import { YavmError } from '../lib/errors.ts';
 import type { DiskArguments } from './qemu-arguments.ts';
 import { type DiskRequest, makeDisk } from './root-disk.ts';
 import type { VmSpec } from './types.ts';
-import { diskSerial, layerSerial, ROOT_SERIAL } from './vm-plan.ts';
+import { DRIVER_SERIAL, diskSerial, layerSerial, ROOT_SERIAL } from './vm-plan.ts';
 
 /**
  * Disks are made side by side: mke2fs mostly waits.
  * @throws {YavmError} YAVM_E_IMAGE for a layer that cannot be read; see makeDisk. Nothing stays open then.
  */
 export async function openDisks(
-  { layers, root, rootDisk, disks = [], diskFolder: folder }: DisksSpec,
+  { layers, root, rootDisk, disks = [], diskFolder: folder, driverLayer }: DisksSpec,
   signal?: AbortSignal,
 ): Promise<DiskArguments[]> {
   const opening: Promise<DiskArguments>[] = [];
@@ -23,6 +23,7 @@ export async function openDisks(
   for (const [index, { size, preallocate }] of disks.entries()) {
     opening.push(writableDisk(diskSerial(index), { usable: size, preallocate, folder }, signal));
   }
+  if (driverLayer !== undefined) opening.push(layerDisk(DRIVER_SERIAL, driverLayer));
   const opened = await Promise.allSettled(opening);
   const failed = opened.find((result) => result.status === 'rejected');
   if (!failed) return await Promise.all(opening);
@@ -30,7 +31,7 @@ export async function openDisks(
   throw failed.reason;
 }
 
-type DisksSpec = Pick<VmSpec, 'layers' | 'root' | 'rootDisk' | 'disks' | 'diskFolder'>;
+type DisksSpec = Pick<VmSpec, 'layers' | 'root' | 'rootDisk' | 'disks' | 'diskFolder' | 'driverLayer'>;
 
 async function writableDisk(
   serial: string,

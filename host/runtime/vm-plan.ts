@@ -1,5 +1,5 @@
 /** From a VM's specification to what its parts are told. Pure. */
-import type { ConfigureRequest, LogLevel, MountSpec } from '../../guest/protocol/messages.ts';
+import type { ConfigureRequest, GpuSpec, LogLevel, MountSpec } from '../../guest/protocol/messages.ts';
 import { YavmError } from '../lib/errors.ts';
 import type { Logger } from '../lib/logger.ts';
 import type { NicBackend } from '../network/types.ts';
@@ -19,6 +19,9 @@ export function diskSerial(index: number): string {
   return `volume${index}`;
 }
 
+/** Of the disk with the driver of a card, see docs/gpu.md. */
+export const DRIVER_SERIAL = 'driver';
+
 export function shareTag(index: number): string {
   return `share${index}`;
 }
@@ -31,18 +34,20 @@ const MAX_CPUS = 288;
 /** What of a VM has bounds. */
 export type MachineSpec = Pick<
   VmSpec,
-  'layers' | 'root' | 'disks' | 'memoryMiB' | 'cpus' | 'network' | 'shares'
+  'layers' | 'root' | 'disks' | 'memoryMiB' | 'cpus' | 'network' | 'shares' | 'gpu' | 'driverLayer'
 >;
 
 /** @throws {YavmError} YAVM_E_VM_SPEC for a VM that cannot be built. */
 export function checkSpec(spec: MachineSpec): void {
-  const { layers, root, disks: volumes = [], memoryMiB, cpus, network, shares = [] } = spec;
-  const disks = layers.length + volumes.length + ('disk' in root ? 1 : 0);
+  const { layers, root, disks: volumes = [], memoryMiB, cpus, network, shares = [], gpu, driverLayer } = spec;
+  const disks =
+    layers.length + volumes.length + ('disk' in root ? 1 : 0) + (driverLayer === undefined ? 0 : 1);
+  const cards = gpu?.kind === 'pci' ? gpu.slots.length : 0;
   const nics = network?.links?.length ?? 0;
   const problems: [boolean, string][] = [
     [
       disks > PCI_SLOTS.disks.length,
-      `${disks} disks, at most ${PCI_SLOTS.disks.length} (layers, the root disk, and storage volumes)`,
+      `${disks} disks, at most ${PCI_SLOTS.disks.length} (layers, the root disk, storage volumes, and a driver layer)`,
     ],
     [
       'disk' in root && root.disk < MIN_DISK,
@@ -52,6 +57,7 @@ export function checkSpec(spec: MachineSpec): void {
       shares.length > PCI_SLOTS.shares.length,
       `${shares.length} folders of the host as volumes, at most ${PCI_SLOTS.shares.length}`,
     ],
+    [cards > PCI_SLOTS.rootPorts.length, `${cards} cards, at most ${PCI_SLOTS.rootPorts.length}`],
     [nics > PCI_SLOTS.nics.length, `${nics} network links, at most ${PCI_SLOTS.nics.length}`],
     [
       !Number.isInteger(memoryMiB) || memoryMiB < MIN_MEMORY_MIB,
@@ -100,10 +106,17 @@ export function planConfigure(
     upper: 'disk' in spec.root ? { serial: ROOT_SERIAL, errors: spec.root.errors } : { ram: spec.root.ram },
     mounts: planMounts(spec, shares),
     network: spec.network,
+    gpu: planGpu(spec),
+    modules: spec.modules,
     clock: now / 1000,
     entropy,
     logLevel,
   };
+}
+
+function planGpu({ gpu, driverLayer }: VmSpec): GpuSpec | undefined {
+  if (gpu === undefined && driverLayer === undefined) return undefined;
+  return driverLayer === undefined ? {} : { layer: { serial: DRIVER_SERIAL } };
 }
 
 function planMounts({ mounts = [], disks = [], shares = [] }: VmSpec, kind: ShareKind): MountSpec[] {

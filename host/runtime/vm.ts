@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import type {
   FilesReply,
+  GuestGpu,
   Hello,
   MountSpec,
   NetworkSpec,
@@ -99,6 +100,7 @@ export class Vm {
   #shutDown = false;
   #stopping: Promise<void> | null = null;
   #hello: Hello | null = null;
+  #gpus: readonly GuestGpu[] = [];
 
   /** Takes over a QEMU that was just launched; {@link boot} comes next. */
   constructor({ folder, record, qemu, logger, disk, shares }: VmParts) {
@@ -150,6 +152,11 @@ export class Vm {
     return this.#hello;
   }
 
+  /** Graphics cards that work in the guest; none before it is ready. */
+  get gpus(): readonly GuestGpu[] {
+    return this.#gpus;
+  }
+
   // ---------------------------------------------------------------- start
 
   /**
@@ -187,6 +194,7 @@ export class Vm {
     });
     const deadline = Math.max(milliseconds, CONFIGURE_LEAST);
     const ready = await this.#client.request(request, { deadline, signal });
+    this.#gpus = ready.gpus ?? [];
     this.#advance('running');
     return ready;
   }
