@@ -53,12 +53,27 @@ function stateOutside({ builtin, manifest }: Inspection, name: string): Explanat
 }
 
 /** By what brought each along, as the manifest has it; without that the module stands alone. */
-function chainTo({ manifest }: Inspection, name: string): string[] {
+function chainTo(found: Inspection, name: string): string[] {
   const chain = [name];
   for (;;) {
-    const via = manifest?.modules.find((module) => module.name === chain[0])?.via;
+    const current = chain[0] as string;
+    const via = found.manifest?.modules.find((module) => module.name === current)?.via;
     // A manifest that somebody changed may have a loop.
     if (via === undefined || via === null || chain.includes(via)) return chain;
-    chain.unshift(via);
+    chain.unshift(via, ...between(found, via, current));
+  }
+}
+
+/** What lies between a module and one that it needs. Dependencies are listed with all levels: of those that need `name`, the one with the fewest needs it itself. */
+function between({ modules }: Inspection, from: string, name: string): string[] {
+  const all = modules.find((module) => module.name === from)?.dependencies ?? [];
+  const path: string[] = [];
+  for (let current = name; ; ) {
+    const above = modules
+      .filter((module) => all.includes(module.name) && module.dependencies.includes(current))
+      .sort((a, b) => a.dependencies.length - b.dependencies.length)[0];
+    if (above === undefined || path.includes(above.name)) return path;
+    path.unshift(above.name);
+    current = above.name;
   }
 }

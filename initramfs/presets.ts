@@ -27,7 +27,7 @@ const PURPOSES = {
   },
   vsock: { reason: 'sockets between guest and host', modules: ['vmw_vsock_virtio_transport'] },
   input: { reason: 'keyboards and mice', modules: ['virtio_input', 'usbhid', 'xhci_pci'] },
-  display: { reason: 'QEMU’s own graphics cards', modules: ['virtio_gpu', 'bochs', 'simpledrm'] },
+  display: { reason: 'QEMU’s own graphics cards', modules: ['virtio_gpu', 'bochs'] },
   'gpu-base': {
     reason: 'what graphics drivers outside the kernel need of it',
     // Symbols of these are what NVIDIA's modules of 535 to 560 use.

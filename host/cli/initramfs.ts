@@ -1,9 +1,10 @@
-/** `ya-vm initramfs`: the builder's own commands, with this program's folders. */
+/** `ya-vm initramfs`: the builder's own commands, with this program's folders, and kernel sets. */
 import { join } from 'node:path';
 import type { Command } from 'commander';
 import { registerInitramfs } from '../../initramfs/cli.ts';
 import { assetsFolder, cacheFolder } from '../lib/paths.ts';
 import type { Act } from './commands.ts';
+import { registerSets } from './kernel-sets.ts';
 import { ownVersion } from './version.ts';
 
 export async function define(command: Command, act: Act): Promise<void> {
@@ -12,4 +13,5 @@ export async function define(command: Command, act: Act): Promise<void> {
     cache: join(cacheFolder(), 'kernels'),
     version: await ownVersion(),
   });
+  registerSets(command, act);
 }

@@ -1,7 +1,6 @@
 /** The options of upstream's runtime, for the commands that stand in for it (the spec's runtime-vm.md, 1.2). */
-import { join } from 'node:path';
 import type { Command } from 'commander';
-import { assetsFolder } from '../lib/paths.ts';
+import { bootFiles } from '../lib/kernel-set.ts';
 import type { BootAssets } from '../runtime/types.ts';
 import { type Endpoints, type EndpointUrl, parseEndpoint } from '../runtime-api/endpoint.ts';
 import { collect, forOption, parseHostname, usageError } from './options.ts';
@@ -107,12 +106,7 @@ function parseGib(text: string): number {
   throw usageError(`'${text}' is no number of GiB`);
 }
 
-/** What a provider's VMs boot. */
+/** What a provider's VMs boot. @throws {YavmError} YAVM_E_KERNEL_SET */
 export function providerAssets(env: Environment): BootAssets {
-  const folder = assetsFolder(env);
-  return {
-    kernel: join(folder, 'vmlinux'),
-    initramfs: join(folder, 'initramfs.cpio.zst'),
-    manifest: join(folder, 'manifest.json'),
-  };
+  return bootFiles(env);
 }

@@ -4,6 +4,7 @@ import { basename, dirname, join } from 'node:path';
 import { type Command, Option } from 'commander';
 import type { LocalNetworkOptions } from '../exe-unit/local-network.ts';
 import { YavmError } from '../lib/errors.ts';
+import { bootFiles } from '../lib/kernel-set.ts';
 import { assetsFolder } from '../lib/paths.ts';
 import { parseSize } from '../lib/size.ts';
 import type { AccelChoice, BootAssets, ShareSpec, VmSpec } from '../runtime/types.ts';
@@ -93,6 +94,10 @@ export function addVmOptions(command: Command): void {
       forOption('--accel', (text) => parseChoice(text, ACCELERATORS, 'accelerator')),
       'auto',
     )
+    .option(
+      '--kernel-set <name>',
+      'boot this kernel set: cloud, generic, gpu (default: YA_VM_KERNEL_SET, else cloud)',
+    )
     .option('--kernel <file>', 'boot this vmlinux; with --initramfs')
     .option('--initramfs <file>', 'boot this initramfs; manifest.json is taken from its folder')
     .option('--name <title>', "what 'ya-vm ps' shows (default: image and command)")
@@ -128,7 +133,7 @@ export interface VmOptions {
   progress: boolean;
 }
 
-/** Reads the options, and the files that they name. @throws {YavmError} YAVM_E_USAGE, YAVM_E_ENV_FILE, YAVM_E_VOLUMES */
+/** Reads the options, and the files that they name. @throws {YavmError} YAVM_E_USAGE, YAVM_E_ENV_FILE, YAVM_E_VOLUMES, YAVM_E_KERNEL_SET */
 export async function readVmOptions(
   options: Record<string, unknown>,
   environment: Environment,
@@ -151,10 +156,11 @@ export async function readVmOptions(
     accel: AccelChoice;
     kernel?: string;
     initramfs?: string;
+    kernelSet?: string;
     name?: string;
     progress: boolean;
   };
-  const assets = readAssets(given.kernel, given.initramfs, environment);
+  const assets = readAssets(given.kernel, given.initramfs, environment, given.kernelSet);
   return {
     images: given.image ?? [join(assetsFolder(environment), DEMO_IMAGE)],
     assets,
@@ -180,6 +186,7 @@ export function readAssets(
   kernel: string | undefined,
   initramfs: string | undefined,
   environment: Environment,
+  kernelSet?: string,
 ): BootAssets {
   if ((kernel === undefined) !== (initramfs === undefined)) {
     throw usageError(
@@ -187,13 +194,9 @@ export function readAssets(
       'ya-vm initramfs build --output FOLDER makes both.',
     );
   }
-  const folder = assetsFolder(environment);
-  const chosen = initramfs ?? join(folder, 'initramfs.cpio.zst');
-  return {
-    kernel: kernel ?? join(folder, 'vmlinux'),
-    initramfs: chosen,
-    manifest: join(dirname(chosen), 'manifest.json'),
-  };
+  if (kernel === undefined || initramfs === undefined) return bootFiles(environment, kernelSet);
+  if (kernelSet !== undefined) throw usageError('--kernel-set excludes --kernel and --initramfs');
+  return { kernel, initramfs, manifest: join(dirname(initramfs), 'manifest.json') };
 }
 
 function readRoot(

@@ -9,7 +9,7 @@ import type { Gsb } from '../gsb/index.ts';
 import { deferred } from '../lib/deferred.ts';
 import { toError, YavmError } from '../lib/errors.ts';
 import type { Logger } from '../lib/logger.ts';
-import { assetsFolder } from '../lib/paths.ts';
+import { bootFiles } from '../lib/kernel-set.ts';
 import type { Command } from '../runtime/command.ts';
 import type { StartOptions } from '../runtime/start-vm.ts';
 import type { AccelChoice, BootAssets, CommandSpec, Phase, VmSpec } from '../runtime/types.ts';
@@ -302,12 +302,7 @@ export class VmRuntime implements ActivityRuntime {
   // ---------------------------------------------------------------- parts
 
   get #assets(): BootAssets {
-    const folder = assetsFolder(this.#options.env);
-    return {
-      kernel: join(folder, 'vmlinux'),
-      initramfs: join(folder, 'initramfs.cpio.zst'),
-      manifest: join(folder, 'manifest.json'),
-    };
+    return bootFiles(this.#options.env);
   }
 
   #plan(deployment: Deployment): VmSpec {

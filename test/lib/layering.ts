@@ -100,6 +100,11 @@ export const ROWS: Row[] = [
     packages: ['node:'],
   },
   {
+    of: 'host/kernel-sets',
+    ours: ['host/lib', 'host/transfer/lock.ts', 'initramfs', ADDON],
+    packages: ['node:'],
+  },
+  {
     of: 'host/cli',
     ours: ['host', 'initramfs', 'guest/protocol', ADDON],
     packages: ['node:', 'commander', 'serialport'],
