@@ -156,5 +156,11 @@ export const COMMANDS: readonly CommandRow[] = [
     summary: "run a node for development: a bus, and who listens to activities' reports",
     load: () => import('./node.ts'),
   },
+  {
+    name: 'completion',
+    summary: 'print a script by which bash, zsh or fish completes commands',
+    load: () => import('./completion.ts'),
+  },
+  { name: 'man', summary: 'print manual pages, or write them all', load: () => import('./man.ts') },
   { name: 'version', summary: 'print the versions of all parts', load: () => import('./version.ts') },
 ];

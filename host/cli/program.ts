@@ -80,7 +80,7 @@ async function buildProgram(
 }
 
 /** On the program and on each command: people write them in both places. */
-function addLogOptions(command: Command): void {
+export function addLogOptions(command: Command): void {
   command
     .option(
       '--log-level <level>',
