@@ -1,8 +1,10 @@
 /** `ya-vm initramfs build`: options to {@link buildInitramfs}, the result to people or JSON. */
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Command } from 'commander';
 import { YavmError } from '../host/lib/errors.ts';
 import { formatSize } from '../host/lib/size.ts';
+import { agentOf } from './agent.ts';
 import { buildInitramfs } from './build.ts';
 import { registerLooking } from './cli-look.ts';
 import { type Act, collect, json, type Streams, write } from './cli-parts.ts';
@@ -17,8 +19,10 @@ import type { Manifest } from './manifest.ts';
 import { isPresetName, PRESETS, type PresetName } from './presets.ts';
 
 export interface Defaults {
-  /** Folder of the results, and where `init` is looked for: `build/out`. */
+  /** What VMs boot now: `build/out`. The agent is taken from there. */
   folder: string;
+  /** Whether a build without `--output` may replace that: not where it is a copy of what the program carries. */
+  replaceable?: boolean;
   /** Folder for unpacked packages. */
   cache: string;
   version: string;
@@ -96,7 +100,7 @@ async function runBuild(streams: Streams, options: BuildOptions, defaults: Defau
   const files = (options.file ?? []).map(parseFileSpec);
   const preset = parsePreset(options.preset);
   const kernel = await openKernel(streams, options, defaults);
-  const folder = options.output ?? defaults.folder;
+  const folder = options.output ?? outputOf(defaults);
   const outputs = {
     vmlinux: join(folder, 'vmlinux'),
     initramfs: join(folder, 'initramfs.cpio.zst'),
@@ -104,7 +108,7 @@ async function runBuild(streams: Streams, options: BuildOptions, defaults: Defau
   };
   const manifest = await buildInitramfs({
     kernel,
-    init: options.init ?? join(defaults.folder, 'init'),
+    init: options.init ?? (await ownAgent(defaults.folder)),
     preset,
     extraModules: options.module,
     allOf: options.moduleAllOf,
@@ -116,6 +120,20 @@ async function runBuild(streams: Streams, options: BuildOptions, defaults: Defau
   });
   await write(streams.stdout, options.json ? json(manifest) : manifestLines(manifest, outputs).join('\n'));
   return 0;
+}
+
+function outputOf({ folder, replaceable = true }: Defaults): string {
+  if (replaceable) return folder;
+  throw new YavmError(
+    'YAVM_E_USAGE',
+    '--output FOLDER is needed: this program carries what its VMs boot by default',
+  );
+}
+
+/** What the build left, or what the initramfs has: an installed program has no other. */
+async function ownAgent(folder: string): Promise<string | Uint8Array> {
+  const file = join(folder, 'init');
+  return existsSync(file) ? file : agentOf(join(folder, 'initramfs.cpio.zst'));
 }
 
 function parsePreset(text: string | undefined): PresetName | null {

@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import type { Command } from 'commander';
 import { registerInitramfs } from '../../initramfs/cli.ts';
-import { assetsFolder, cacheFolder } from '../lib/paths.ts';
+import { assetsFolder, cacheFolder, unpackedAssets } from '../lib/paths.ts';
 import type { Act } from './commands.ts';
 import { registerSets } from './kernel-sets.ts';
 import { ownVersion } from './version.ts';
@@ -10,6 +10,7 @@ import { ownVersion } from './version.ts';
 export async function define(command: Command, act: Act): Promise<void> {
   registerInitramfs(command, act, {
     folder: assetsFolder(),
+    replaceable: unpackedAssets() === null,
     cache: join(cacheFolder(), 'kernels'),
     version: await ownVersion(),
   });

@@ -1,10 +1,9 @@
 /** Builds a kernel set into the cache: once, however many processes want it, and never half. */
-import { mkdir, mkdtemp, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, rename, rm } from 'node:fs/promises';
 import { basename, join } from 'node:path';
+import { agentOf } from '../../initramfs/agent.ts';
 import { buildInitramfs } from '../../initramfs/build.ts';
-import { unpackCpio } from '../../initramfs/cpio.ts';
 import { fetchKernelPackage, type KernelSource } from '../../initramfs/kernel/source.ts';
-import { decompress, detectCompression } from '../../initramfs/vmlinux/decompress.ts';
 import type { Native } from '../../native/face.ts';
 import { hasErrno, YavmError } from '../lib/errors.ts';
 import {
@@ -43,9 +42,6 @@ export interface BuiltSet {
 const PATIENCE = 20 * 60_000;
 /** Builds of one set that are kept: an older ya-vm may be in use beside this one. */
 const KEPT = 3;
-/** Largest cpio of ya-vm's own, unpacked, bytes. */
-const MAX_CPIO = 256 * 1024 * 1024;
-
 /**
  * Builds a set, unless a whole one for this version of ya-vm is there. Several at a time wait for one.
  * @throws {YavmError} YAVM_E_INITRAMFS_…, YAVM_E_ASSETS; YAVM_E_KERNEL_SET when the cache cannot be written.
@@ -101,7 +97,7 @@ async function buildInto(
     const files = filesIn(temporary);
     await buildInitramfs({
       kernel,
-      init: await ownAgent(env),
+      init: await agentOf(filesIn(assetsFolder(env)).initramfs),
       preset: set.preset,
       outputs: { vmlinux: files.kernel, initramfs: files.initramfs, manifest: files.manifest },
       version,
@@ -118,20 +114,6 @@ async function buildInto(
   } finally {
     await rm(temporary, { recursive: true, force: true });
   }
-}
-
-/** The agent, out of the initramfs that ya-vm comes with: an installed one has it nowhere else. */
-async function ownAgent(env: BuildSetOptions['env']): Promise<Uint8Array> {
-  const { initramfs } = filesIn(assetsFolder(env));
-  try {
-    const bytes = await readFile(initramfs);
-    const cpio = detectCompression(bytes) ? await decompress(bytes, MAX_CPIO) : bytes;
-    const init = unpackCpio(cpio).find(({ path }) => path === '/init');
-    if (init?.type === 'file') return init.data;
-  } catch (cause) {
-    throw new YavmError('YAVM_E_ASSETS', `${initramfs}: the agent cannot be read from it`, { cause });
-  }
-  throw new YavmError('YAVM_E_ASSETS', `${initramfs}: has no /init`);
 }
 
 /** What a build that was killed left behind; only who has the lock may look. */

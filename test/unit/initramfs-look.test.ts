@@ -6,6 +6,7 @@ import { PassThrough } from 'node:stream';
 import { gzipSync } from 'node:zlib';
 import { Command } from 'commander';
 import t from 'tap';
+import { agentOf } from '../../initramfs/agent.ts';
 import { buildInitramfs, type InitramfsOptions } from '../../initramfs/build.ts';
 import { registerInitramfs } from '../../initramfs/cli.ts';
 import { diffInitramfs } from '../../initramfs/diff.ts';
@@ -176,5 +177,10 @@ t.test('the commands, for people and for programs', async (t) => {
   t.match(await command('explain', 'none', other), { code: 1, out: /--module none/ });
   t.match(JSON.parse((await command('explain', 'core', '--json')).out), { name: 'core', state: 'carried' });
   t.match((await command('inspect')).out, /\n3 modules, .* unpacked\n +\d+ \w+ +\w+/);
+  const kernel = ['--kernel', join(other, 'boot/vmlinuz'), '--modules', other];
+  // A kernel without any of the modules that the agent needs: what matters is that its own agent was found.
+  await t.rejects(command('build', ...kernel, '--output', join(folder, 'x')), { message: /virtio_ring/ });
+  t.match(await agentOf(join(other, 'initramfs.cpio.zst')), makeElf({ load: Buffer.from('static program') }));
+  await t.rejects(agentOf(join(other, 'tool')), { code: 'YAVM_E_INITRAMFS_ARCHIVE' });
   await t.rejects(command('build', '--preset', 'none'), { code: 'YAVM_E_USAGE', hint: /minimal.*gpu/ });
 });

@@ -184,7 +184,7 @@ t.test('nothing is left of a build that fails', async (t) => {
   await t.rejects(buildKernelSet(GENERIC, { ...options, fetch }), /no network/);
   t.strictSame(readdirSync(kernels), []);
   writeFileSync(join(env.YAVM_ASSETS, 'initramfs.cpio.zst'), 'no initramfs');
-  await t.rejects(buildKernelSet(GENERIC, options), { code: 'YAVM_E_ASSETS' });
+  await t.rejects(buildKernelSet(GENERIC, options), { code: 'YAVM_E_INITRAMFS_ARCHIVE' });
   t.strictSame(readdirSync(kernels), []);
   const blocked = { ...env, XDG_CACHE_HOME: join(env.YAVM_ASSETS, 'vmlinux') };
   await t.rejects(buildKernelSet(GENERIC, { ...options, env: blocked }), { code: 'YAVM_E_KERNEL_SET' });
