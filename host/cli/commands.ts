@@ -90,6 +90,11 @@ export const COMMANDS: readonly CommandRow[] = [
     load: () => import('./boot-test.ts'),
   },
   {
+    name: 'driver-layer',
+    summary: 'build or inspect what passed-through cards need in VMs',
+    load: () => import('./driver-layer.ts'),
+  },
+  {
     name: 'doctor',
     summary: 'check this host, and say how to fix what is missing',
     load: () => import('./doctor.ts'),

@@ -41,6 +41,7 @@ export const ROWS: Row[] = [
   // The host: from the general to the particular.
   { of: 'host/lib', ours: [], packages: ['node:', 'pino'] },
   { of: 'host/image', ours: ['host/lib'], packages: ['node:'] },
+  { of: 'host/driver-layer', ours: ['host/lib', 'host/image', 'initramfs'], packages: ['node:'] },
   { of: 'host/network', ours: ['host/lib', 'host/gsb', 'guest/protocol', ADDON], packages: ['node:'] },
   // Started as QEMU is, by the same parts.
   {

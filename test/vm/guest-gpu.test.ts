@@ -1,0 +1,62 @@
+/** QEMU's own cards in real VMs, with Debian's generic kernel: nodes that an unprivileged user of the task can use. */
+import { chmodSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import t from 'tap';
+import { fetchKernel } from '../../build/kernel.ts';
+import { toError } from '../../host/lib/errors.ts';
+import type { VmSpec } from '../../host/runtime/index.ts';
+import { buildInitramfs } from '../../initramfs/build.ts';
+import { builtFile, run, startTestVm } from '../lib/vm.ts';
+
+/** Its 70 MB are fetched once, into the build's cache. */
+const GENERIC = 'linux-image-amd64';
+/** Neither root nor in any group of the image. */
+const NOBODY = '65534:65534';
+
+t.setTimeout(0);
+const folder = mkdtempSync('/tmp/yavm-gpu-');
+t.teardown(() => rmSync(folder, { recursive: true, force: true }));
+// QEMU of a root is somebody else, and opens the kernel anew.
+chmodSync(folder, 0o755);
+
+const kernel = await fetchKernel(undefined, GENERIC).catch(toError);
+
+t.test('cards', { skip: kernel instanceof Error && `no ${GENERIC} here: ${kernel.message}` }, async (t) => {
+  if (kernel instanceof Error) return;
+  const file = (name: string) => join(folder, name);
+  const assets = {
+    kernel: file('vmlinux'),
+    initramfs: file('initramfs.cpio.zst'),
+    manifest: file('manifest.json'),
+  };
+  await buildInitramfs({
+    kernel,
+    init: readFileSync(builtFile('init')),
+    extraModules: ['virtio_gpu', 'bochs'],
+    outputs: { vmlinux: assets.kernel, initramfs: assets.initramfs, manifest: assets.manifest },
+    version: 'test',
+    agent: 'test',
+  });
+  const CASES: [gpu: NonNullable<VmSpec['gpu']>, nodes: string[]][] = [
+    [{ kind: 'virtio' }, ['card0', 'renderD128']],
+    [{ kind: 'bochs' }, ['card0']],
+  ];
+  for (const [gpu, nodes] of CASES) {
+    await t.test(JSON.stringify(gpu), async (t) => {
+      const vm = await startTestVm(t, { assets, gpu });
+      const listed = await run(vm, ['ls', '/dev/dri']);
+      const names = listed.stdout.text.trim().split('\n');
+      t.strictSame(names.filter((name) => /\d$/.test(name)).sort(), nodes);
+      for (const node of nodes) {
+        // Opened for reading and writing, by no one in particular.
+        const opened = await run(vm, {
+          argv: ['sh', '-c', `exec 3<>/dev/dri/${node} && echo open`],
+          user: NOBODY,
+        });
+        t.equal(opened.stdout.text, 'open\n', `${node}: ${opened.stderr.text}`);
+      }
+      const memory = await run(vm, { argv: ['sh', '-c', 'exec 3<>/dev/mem'], user: NOBODY });
+      t.not(memory.result.exitCode, 0, 'other nodes stay what they are');
+    });
+  }
+});
