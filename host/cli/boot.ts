@@ -114,6 +114,7 @@ export function vmSpecOf(
     layers,
     root: options.root,
     rootDisk: options.rootDisk,
+    ...options.gpu,
     mounts: [...withImageVolumes(volumes, options.volumes), ...workingDirectory(cwd)],
     shares: options.volumes.shares,
     memoryMiB: options.memoryMiB,

@@ -90,6 +90,11 @@ export const COMMANDS: readonly CommandRow[] = [
     load: () => import('./boot-test.ts'),
   },
   {
+    name: 'gpu',
+    summary: 'graphics cards of this host: list, check, bind, unbind',
+    load: () => import('./gpu.ts'),
+  },
+  {
     name: 'driver-layer',
     summary: 'build or inspect what passed-through cards need in VMs',
     load: () => import('./driver-layer.ts'),

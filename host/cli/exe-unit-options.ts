@@ -11,7 +11,11 @@ const collect = (value: string, previous: string[] = []): string[] => [...previo
 export function addSupervisorOptions(command: Command): void {
   command
     .option('-b, --binary <path>', 'accepted and not executed: ya-vm is its own runtime')
-    .option('-r, --runtime-arg <word>', 'accepted: an argument for another runtime', collect)
+    .option(
+      '-r, --runtime-arg <word>',
+      'argument for the runtime: --pci-device=SLOT; others are accepted',
+      collect,
+    )
     .option('--cap-handoff', "leave limits to the VM's size, instead of watching them")
     .option('--runtime-managed-hardware', 'the same')
     .option('--runtime-managed-image', 'accepted: ya-vm fetches images itself')

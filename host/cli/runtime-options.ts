@@ -1,5 +1,6 @@
 /** The options of upstream's runtime, for the commands that stand in for it (the spec's runtime-vm.md, 1.2). */
 import type { Command } from 'commander';
+import { type ProviderGpu, providerGpu } from '../gpu/options.ts';
 import { bootFiles } from '../lib/kernel-set.ts';
 import type { BootAssets } from '../runtime/types.ts';
 import { type Endpoints, type EndpointUrl, parseEndpoint } from '../runtime-api/endpoint.ts';
@@ -34,7 +35,11 @@ export function addRuntimeOptions(command: Command): void {
       forOption('--vpn-endpoint', parseEndpoint),
     )
     .option('--inet-endpoint <url>', 'the same for the internet', forOption('--inet-endpoint', parseEndpoint))
-    .option('--pci-device <id>', 'refused: there is no pass-through yet', collect(String))
+    .option(
+      '--pci-device <id>',
+      "address of a graphics card for the VM; may be repeated; 'ya-vm gpu check' says whether it can be passed",
+      collect(String),
+    )
     .option('--test-timeout <seconds>', 'accepted')
     .option('--test-cpu-cores <n>', 'accepted')
     .option('--test-mem-gib <gib>', 'accepted');
@@ -50,6 +55,7 @@ export interface RuntimeOptions {
   hostname: string;
   volumeOverride?: string;
   endpoints: Endpoints<EndpointUrl>;
+  gpu: ProviderGpu;
 }
 
 /** As commander names them. */
@@ -63,7 +69,6 @@ interface Given {
   volumeOverride?: string;
   vpnEndpoint?: EndpointUrl;
   inetEndpoint?: EndpointUrl;
-  pciDevice?: string[];
 }
 
 /** @throws {YavmError} YAVM_E_USAGE, YAVM_E_UNSUPPORTED */
@@ -71,13 +76,9 @@ export function readRuntimeOptions(
   given: Readonly<Record<string, unknown>>,
   env: Environment,
 ): RuntimeOptions {
-  const { workdir, taskPackage, cpuCores, memGib, storageGib, hostname, volumeOverride, pciDevice } =
-    given as Given;
+  const { workdir, taskPackage, cpuCores, memGib, storageGib, hostname, volumeOverride } = given as Given;
   const { vpnEndpoint: vpn, inetEndpoint: inet } = given as Given;
   if (!workdir) throw usageError('-w, --workdir is missing');
-  const devices = pciDevice ?? [env.YA_RUNTIME_VM_PCI_DEVICE].filter(Boolean);
-  if (devices.length > 0)
-    throw usageError(`--pci-device ${devices[0]}: devices cannot be passed through yet`);
   return {
     workFolder: workdir,
     packages: taskPackage ?? [],
@@ -90,6 +91,7 @@ export function readRuntimeOptions(
     )(hostname ?? (env.YA_RUNTIME_HOSTNAME || DEFAULT_HOSTNAME)),
     volumeOverride: volumeOverride ?? env.YA_RUNTIME_VOLUME_OVERRIDE,
     endpoints: { vpn, inet },
+    gpu: providerGpu(given, env),
   };
 }
 

@@ -29,7 +29,7 @@ export function define(command: Command, act: Act): void {
 
 async function serve(context: Context, given: Record<string, unknown>, args: string[]): Promise<number> {
   const { env } = context;
-  const { workFolder, endpoints } = readRuntimeOptions(given, env);
+  const { workFolder, endpoints, gpu } = readRuntimeOptions(given, env);
   const accel = providerAccel(given.accel as string | undefined, env);
   const { start } = await import('../runtime-api/start.ts');
   const { startVm } = await import('../runtime/start-vm.ts');
@@ -57,7 +57,7 @@ async function serve(context: Context, given: Record<string, unknown>, args: str
       version: await ownVersion(),
       logger,
       signal: interrupt.signal,
-      boot: (spec, nics, signal) => startVm(spec, { nics, signal, logger, env }),
+      boot: (spec, nics, signal) => startVm({ ...spec, ...gpu }, { nics, signal, logger, env }),
     });
     logger.info({ reason: end.reason }, 'the runtime ends');
     if (end.reason === 'failed') throw end.error;

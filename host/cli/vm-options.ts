@@ -8,6 +8,7 @@ import { bootFiles } from '../lib/kernel-set.ts';
 import { assetsFolder } from '../lib/paths.ts';
 import { parseSize } from '../lib/size.ts';
 import type { AccelChoice, BootAssets, ShareSpec, VmSpec } from '../runtime/types.ts';
+import { addGpuOptions, readGpuOptions } from './gpu-option.ts';
 import { addNetworkOptions, readNetworkOptions } from './network-options.ts';
 import {
   collect,
@@ -102,6 +103,7 @@ export function addVmOptions(command: Command): void {
     .option('--initramfs <file>', 'boot this initramfs; manifest.json is taken from its folder')
     .option('--name <title>', "what 'ya-vm ps' shows (default: image and command)")
     .option('--no-progress', 'do not show the phases of the start on a terminal');
+  addGpuOptions(command);
   addNetworkOptions(command);
 }
 
@@ -124,6 +126,7 @@ export interface VmOptions {
   cpus: number;
   root: VmSpec['root'];
   rootDisk?: string;
+  gpu: Pick<VmSpec, 'gpu' | 'driverLayer'>;
   volumes: Volumes;
   /** Null: none. */
   network: LocalNetworkOptions | null;
@@ -172,6 +175,7 @@ export async function readVmOptions(
     cpus: given.cpus,
     root: readRoot(given.storage, given.ramRoot, given.rootDisk),
     rootDisk: given.rootDisk,
+    gpu: readGpuOptions(options),
     volumes: readVolumes(given.volume ?? [], given.tmpfs ?? [], given.memory),
     network: readNetworkOptions(options, environment),
     hostname: given.hostname,

@@ -1,4 +1,5 @@
 /** What the command line of `service-bus` and `from-file` says, checked. Pure. Facts: the spec's exe-unit.md, 3.1. */
+import { type ProviderGpu, pciDevices, providerGpu } from '../gpu/options.ts';
 import { YavmError } from '../lib/errors.ts';
 import type { AccelChoice } from '../runtime/types.ts';
 
@@ -18,6 +19,8 @@ export interface ExeUnitOptions {
   /** True: the agreement's limits are watched here (7.4); false (`--cap-handoff`): the VM's size is the limit. */
   limitsWatched: boolean;
   accel: AccelChoice;
+  /** Cards of the host that the VM gets. */
+  gpu: ProviderGpu;
   /** What was given and has no effect, each as a sentence for the log. */
   warnings: string[];
 }
@@ -38,6 +41,7 @@ export function readExeUnitOptions(
     cacheFolder: required(given.cacheDir, '-c, --cache-dir'),
     limitsWatched: given.capHandoff !== true && given.runtimeManagedHardware !== true,
     accel: readAccel(accel ?? env.YA_VM_ACCEL),
+    gpu: providerGpu(given, env),
     warnings: warningsOf(given),
   };
   if (activityId !== undefined) options.activityId = checkId(activityId);
@@ -78,8 +82,9 @@ function readAccel(choice: string | undefined): AccelChoice {
 function warningsOf({ binary, runtimeArg }: Readonly<Record<string, unknown>>): string[] {
   const warnings: string[] = [];
   if (binary !== undefined) warnings.push(`-b ${binary}: not executed, ya-vm is its own runtime`);
-  if (Array.isArray(runtimeArg) && runtimeArg.length > 0) {
-    warnings.push(`-r: ${runtimeArg.length} arguments for another runtime have no effect`);
+  const others = Array.isArray(runtimeArg) ? pciDevices(runtimeArg).others : 0;
+  if (others > 0) {
+    warnings.push(`-r: ${others} arguments for another runtime have no effect`);
   }
   return warnings;
 }

@@ -171,6 +171,7 @@ function vmRuntime(
     gsbUrl: bus === null ? null : formatGsbUrl(parseGsbUrl(host.env.GSB_URL)),
     allowFiles: task.script !== null || host.env.YA_VM_LOCAL_IMAGES === '1',
     accel: options.accel,
+    gpu: options.gpu,
     title: `activity ${id}`,
     env: host.env,
     logger: log.logger,

@@ -5,11 +5,12 @@
 import { join } from 'node:path';
 import type { CommandHost } from '../attach/port.ts';
 import type { AttachServer } from '../attach/server.ts';
+import type { ProviderGpu } from '../gpu/options.ts';
 import type { Gsb } from '../gsb/index.ts';
 import { deferred } from '../lib/deferred.ts';
 import { toError, YavmError } from '../lib/errors.ts';
-import type { Logger } from '../lib/logger.ts';
 import { bootFiles } from '../lib/kernel-set.ts';
+import type { Logger } from '../lib/logger.ts';
 import type { Command } from '../runtime/command.ts';
 import type { StartOptions } from '../runtime/start-vm.ts';
 import type { AccelChoice, BootAssets, CommandSpec, Phase, VmSpec } from '../runtime/types.ts';
@@ -63,6 +64,8 @@ export interface VmRuntimeOptions {
   /** Files of this host may be images, and ends of transfers: who wrote the script sits here. */
   allowFiles: boolean;
   accel: AccelChoice;
+  /** Cards of the host that the VM gets; default none. */
+  gpu?: ProviderGpu;
   /** Shown by `ya-vm ps`. */
   title: string;
   env: Environment;
@@ -306,9 +309,9 @@ export class VmRuntime implements ActivityRuntime {
   }
 
   #plan(deployment: Deployment): VmSpec {
-    const { limits, accel, diskFolder, title, local } = this.#options;
+    const { limits, accel, diskFolder, title, local, gpu } = this.#options;
     if (local) return local.vm();
-    return planVm({ deployment, limits, assets: this.#assets, accel, diskFolder, title });
+    return { ...planVm({ deployment, limits, assets: this.#assets, accel, diskFolder, title }), ...gpu };
   }
 
   #needDeployment(): Settled {

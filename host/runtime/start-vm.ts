@@ -24,7 +24,7 @@ import type { Phase, PhaseName, VmRecord, VmSpec } from './types.ts';
 import type { UserNetwork } from './user-network.ts';
 import { Vm } from './vm.ts';
 import { openDisks } from './vm-disks.ts';
-import { bootDeadline, checkSpec, planNics } from './vm-plan.ts';
+import { bootDeadline, checkSpec, lockingTime, planNics } from './vm-plan.ts';
 
 export interface StartOptions {
   logger?: Logger;
@@ -121,7 +121,7 @@ async function startWith(native: Native, cables: number[], spec: VmSpec, options
     vm = new Vm({ folder, qemu, logger, disk, shares, record: recordOf(spec, folder.id, accel, qemu) });
     options.onVm?.(vm);
     const key = bootKey(accel, program, spec.assets, spec.cpus);
-    const deadline = options.bootDeadline ?? bootDeadline(accel, cache.bootTime(key));
+    const deadline = options.bootDeadline ?? bootDeadline(accel, cache.bootTime(key)) + lockingTime(spec);
     const { boot } = await vm.boot(deadline, signal);
     const agent = Math.max(0, boot.hello - boot.init);
     const whole = phase('kernel', agent);

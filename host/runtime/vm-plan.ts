@@ -144,3 +144,11 @@ export function bootDeadline(accel: 'kvm' | 'tcg', before: number | undefined): 
   const { least, unknown } = BOOT[accel];
   return before === undefined ? unknown : Math.min(Math.max(least, 10 * before), BOOT_MOST);
 }
+
+/** For locking memory, milliseconds: from what others have measured, 210 s for 24 GiB (the spec's anchors.md, 5.1). */
+const LOCKING = { once: 30_000, perGib: 10_000 } as const;
+
+/** What passing cards on adds to that: QEMU locks all memory before the guest runs. */
+export function lockingTime({ gpu, memoryMiB }: Pick<VmSpec, 'gpu' | 'memoryMiB'>): number {
+  return gpu?.kind === 'pci' ? Math.min(LOCKING.once + LOCKING.perGib * (memoryMiB / 1024), BOOT_MOST) : 0;
+}

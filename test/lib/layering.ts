@@ -77,7 +77,7 @@ export const ROWS: Row[] = [
     of: 'host/exe-unit',
     ours: [
       ...['host/lib', 'host/image', 'host/runtime', 'host/attach', 'host/gsb', 'host/transfer', 'host/usage'],
-      ...['host/network', 'guest/protocol', ADDON],
+      ...['host/gpu', 'host/network', 'guest/protocol', ADDON],
     ],
     packages: ['node:'],
   },

@@ -68,6 +68,7 @@ t.test('the command line of a provider', async (t) => {
     cacheFolder: '/data/cache',
     limitsWatched: false,
     accel: 'kvm',
+    gpu: {},
     warnings: [],
   });
 });
@@ -79,6 +80,13 @@ t.test('every option of the exe-unit stands before or after the subcommand', asy
     [
       ['-r', '--gpu', '-r', 'service-bus'],
       { warnings: ['-r: 2 arguments for another runtime have no effect'] },
+    ],
+    [
+      ['-r', '--pci-device=01:00.0', '--runtime-arg', 'x'],
+      {
+        gpu: { gpu: { kind: 'pci', slots: ['0000:01:00.0'] } },
+        warnings: ['-r: 1 arguments for another runtime have no effect'],
+      },
     ],
     [['--runtime-arg', 'x'], { warnings: ['-r: 1 arguments for another runtime have no effect'] }],
     [['--cap-handoff'], { limitsWatched: false }],

@@ -6,7 +6,7 @@ import { describeCard } from '../../host/gpu/select.ts';
 import { qemuUser } from '../../host/runtime/privileges.ts';
 import { type CardArguments, type QemuSpec, qemuArguments } from '../../host/runtime/qemu-arguments.ts';
 import type { VmSpec } from '../../host/runtime/types.ts';
-import { checkSpec, planConfigure } from '../../host/runtime/vm-plan.ts';
+import { checkSpec, lockingTime, planConfigure } from '../../host/runtime/vm-plan.ts';
 import { AMD, CONSUMER, DATA_CENTRE, type FakeFunction, FakeSysfs } from '../lib/fake-sysfs.ts';
 
 const SPEC: QemuSpec = {
@@ -56,7 +56,7 @@ t.test('a data-centre card: its window, the room for it, memory touched before i
     MEMORY,
     MACHINE,
     '-global q35-pcihost.pci-hole64-size=524288M',
-    '-device pcie-root-port,id=card0,chassis=1,bus=pcie.0,addr=0x10,pref64-reserve=262144M',
+    '-device pcie-root-port,id=card0,chassis=1,bus=pcie.0,addr=0x10',
     '-device vfio-pci,host=0000:17:00.0,bus=card0,addr=0x0.0x0',
   ]);
 });
@@ -65,7 +65,7 @@ t.test('a consumer card: all four functions, as one device', async (t) => {
   t.strictSame(added({ cards: cards(t, ...CONSUMER) }), [
     MEMORY,
     MACHINE,
-    '-device pcie-root-port,id=card0,chassis=1,bus=pcie.0,addr=0x10,pref64-reserve=512M',
+    '-device pcie-root-port,id=card0,chassis=1,bus=pcie.0,addr=0x10',
     '-device vfio-pci,host=0000:01:00.0,bus=card0,addr=0x0.0x0,multifunction=on',
     '-device vfio-pci,host=0000:01:00.1,bus=card0,addr=0x0.0x1',
     '-device vfio-pci,host=0000:01:00.2,bus=card0,addr=0x0.0x2',
@@ -83,10 +83,10 @@ t.test('two cards: a root port each; with a file server the memory is shared too
       MACHINE,
       '-global q35-pcihost.pci-hole64-size=1048576M',
       '-smp 64',
-      '-device pcie-root-port,id=card0,chassis=1,bus=pcie.0,addr=0x10,pref64-reserve=32768M',
+      '-device pcie-root-port,id=card0,chassis=1,bus=pcie.0,addr=0x10',
       '-device vfio-pci,host=0000:0b:00.0,bus=card0,addr=0x0.0x0,multifunction=on',
       '-device vfio-pci,host=0000:0b:00.1,bus=card0,addr=0x0.0x1',
-      '-device pcie-root-port,id=card1,chassis=2,bus=pcie.0,addr=0x11,pref64-reserve=262144M',
+      '-device pcie-root-port,id=card1,chassis=2,bus=pcie.0,addr=0x11',
       '-device vfio-pci,host=0000:17:00.0,bus=card1,addr=0x0.0x0',
     ],
   );
@@ -122,6 +122,13 @@ t.test('what the guest is told', async (t) => {
   t.strictSame(gpu({ gpu: { kind: 'pci', slots: ['0000:01:00.0'] }, driverLayer: 'd' }), {
     layer: { serial: 'driver' },
   });
+});
+
+t.test('time to lock the memory', async (t) => {
+  const gpu = { kind: 'pci' as const, slots: ['0000:01:00.0'] };
+  t.equal(lockingTime({ gpu, memoryMiB: 24 * 1024 }), 270_000);
+  t.equal(lockingTime({ gpu, memoryMiB: 1024 * 1024 }), 600_000, 'bounded');
+  t.equal(lockingTime({ gpu: { kind: 'virtio' }, memoryMiB: 1024 }), 0);
 });
 
 t.test('bounds: cards by their root ports, the driver layer is a disk', async (t) => {

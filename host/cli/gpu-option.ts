@@ -1,0 +1,37 @@
+/** `--gpu` and `--driver-layer` of `run` and `shell`. */
+import type { Command } from 'commander';
+import { parseSlot } from '../gpu/slot.ts';
+import type { VmSpec } from '../runtime/types.ts';
+import { collect, forOption, usageError } from './options.ts';
+
+export function addGpuOptions(command: Command): void {
+  command
+    .option(
+      '--gpu <virtio|bochs|slot>',
+      "a graphics card: QEMU's own, or one of this host by its address (ya-vm gpu list), which may be repeated",
+      collect(forOption('--gpu', parseGpu)),
+    )
+    .option('--driver-layer <file>', "squashfs with the driver of the host's card");
+}
+
+function parseGpu(text: string): string {
+  return isEmulated(text) ? text : parseSlot(text);
+}
+
+function isEmulated(text: string): text is 'virtio' | 'bochs' {
+  return text === 'virtio' || text === 'bochs';
+}
+
+/** @throws {YavmError} YAVM_E_USAGE */
+export function readGpuOptions(
+  options: Readonly<Record<string, unknown>>,
+): Pick<VmSpec, 'gpu' | 'driverLayer'> {
+  const { gpu = [], driverLayer } = options as { gpu?: string[]; driverLayer?: string };
+  const read: Pick<VmSpec, 'gpu' | 'driverLayer'> = {};
+  if (driverLayer !== undefined) read.driverLayer = driverLayer;
+  const [first] = gpu;
+  if (first === undefined) return read;
+  if (!gpu.some(isEmulated)) return { ...read, gpu: { kind: 'pci', slots: [...new Set(gpu)] } };
+  if (gpu.length === 1 && isEmulated(first)) return { ...read, gpu: { kind: first } };
+  throw usageError('--gpu: an emulated card is the only one of its VM');
+}

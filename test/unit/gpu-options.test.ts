@@ -1,0 +1,55 @@
+/** Which cards a VM gets, by the command line, upstream's words and the environment. */
+import { Command } from 'commander';
+import t from 'tap';
+import { addGpuOptions, readGpuOptions } from '../../host/cli/gpu-option.ts';
+import { pciDevices, providerGpu } from '../../host/gpu/options.ts';
+
+const pci = (...slots: string[]) => ({ gpu: { kind: 'pci' as const, slots } });
+
+t.test("a provider's: our option, then upstream's words, then the environment", async (t) => {
+  const env = { YA_RUNTIME_VM_PCI_DEVICE: '03:00.0' };
+  t.strictSame(providerGpu({}, {}), {});
+  t.strictSame(providerGpu({}, { YA_RUNTIME_VM_PCI_DEVICE: '' }), {});
+  t.strictSame(providerGpu({}, env), pci('0000:03:00.0'));
+  t.strictSame(providerGpu({ runtimeArg: ['--pci-device', '02:00.0'] }, env), pci('0000:02:00.0'));
+  t.strictSame(
+    providerGpu(
+      { pciDevice: ['01:00.0', '0001:01:00.0', '0000:01:00.0'], runtimeArg: ['--pci-device=x'] },
+      env,
+    ),
+    pci('0000:01:00.0', '0001:01:00.0'),
+  );
+  t.strictSame(providerGpu({}, { ...env, YA_VM_DRIVER_LAYER: '/d' }), {
+    ...pci('0000:03:00.0'),
+    driverLayer: '/d',
+  });
+  t.strictSame(providerGpu({}, { YA_VM_DRIVER_LAYER: '/d' }), {}, 'without a card no driver');
+  t.throws(() => providerGpu({}, { YA_RUNTIME_VM_PCI_DEVICE: 'gpu' }), { code: 'YAVM_E_USAGE' });
+  t.strictSame(pciDevices(['a', '--pci-device=x', '--pci-device', 'y', 'b']), {
+    slots: ['x', 'y'],
+    others: 2,
+  });
+  t.throws(() => pciDevices(['--pci-device']), { code: 'YAVM_E_USAGE', message: /address is missing/ });
+});
+
+t.test('--gpu of run and shell', async (t) => {
+  const read = (...words: string[]) => {
+    const command = new Command().exitOverride();
+    addGpuOptions(command);
+    return readGpuOptions(command.parse(words, { from: 'user' }).opts());
+  };
+  t.strictSame(read(), {});
+  t.strictSame(read('--gpu', 'virtio'), { gpu: { kind: 'virtio' } });
+  t.strictSame(read('--gpu=bochs', '--driver-layer', 'd'), { gpu: { kind: 'bochs' }, driverLayer: 'd' });
+  t.strictSame(
+    read('--gpu', '01:00.0', '--gpu', '02:00.0', '--gpu', '0000:01:00.0'),
+    pci('0000:01:00.0', '0000:02:00.0'),
+  );
+  for (const words of [
+    ['--gpu', 'all'],
+    ['--gpu', 'virtio', '--gpu', '01:00.0'],
+    ['--gpu', 'virtio', '--gpu', 'virtio'],
+  ]) {
+    t.throws(() => read(...words), { code: 'YAVM_E_USAGE' }, words.join(' '));
+  }
+});
