@@ -1,10 +1,8 @@
 /**
- * The face of the native addon: what `yavm.node` exports under Node, and what the engine
- * registers as `globalThis.yavmNative` in `/init`. One C++ source, two hosts (docs/architecture.md).
- *
- * Every call is one synchronous system call, or a short fixed series of them; the only asynchronous
- * primitive is `watch`. A failing call throws an `Error` with the fields of {@link NativeError}.
- * File descriptors are plain integers and are opened close-on-exec. Byte buffers are `Uint8Array`.
+ * The face of the native addon: what `yavm.node` exports under Node, and what the engine registers as
+ * `globalThis.yavmNative` in `/init`. One C++ source, two hosts (docs/architecture.md). Every call is one synchronous system
+ * call, or a short fixed series of them; the only asynchronous primitive is `watch`. A failing call throws an `Error` with the
+ * fields of {@link NativeError}. File descriptors are plain integers and are opened close-on-exec. Byte buffers are `Uint8Array`.
  */
 
 /** Shape of every error thrown by the addon: the same fields as Node's own system errors. */
@@ -211,10 +209,7 @@ export interface Native {
   // ---- device ----
   /** A socket that hears the kernel's announcements of devices (uevents); non-blocking. */
   ueventOpen(): number;
-  /**
-   * The next one, `add@/devices/…` and `KEY=value` with NULs between; empty when it is not the kernel that sent it, null when there
-   * is none. @throws ENOBUFS when some were lost.
-   */
+  /** The next: `add@/devices/…`, `KEY=value`, NULs between; empty: not the kernel's; null: none. @throws ENOBUFS: some were lost. */
   ueventRead(fd: number): string | null;
   mknod(path: string, mode: number, major: number, minor: number): void;
   /** ioctl(2) with an integer argument. */
@@ -258,7 +253,7 @@ export interface Native {
   unlinkAt(dirFd: number, name: string, directory: boolean): void;
   renameAt(oldDirFd: number, oldName: string, newDirFd: number, newName: string): void;
   chownAt(dirFd: number, name: string, uid: number, gid: number): void;
-  /** fchmodat(2): for nodes that must not be opened. Links are followed, so the directory must be the caller's own. */
+  /** For nodes that must not be opened. Follows links: the directory must be the caller's own. */
   chmodAt(dirFd: number, name: string, mode: number): void;
   chmodFd(fd: number, mode: number): void;
   chownFd(fd: number, uid: number, gid: number): void;
