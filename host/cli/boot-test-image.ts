@@ -2,6 +2,7 @@
  * One boot test. Its VM is host/runtime's own, not an activity as `run` has it: of one that does not come up the console
  * must be read, which is known from QEMU's start on.
  */
+import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { ConsoleFile, type ConsoleOwner } from '../boot-test/console-file.ts';
 import { ExpectedTexts } from '../boot-test/expected.ts';
@@ -127,8 +128,9 @@ async function tryIt(
   parts: TestParts,
 ): Promise<string[]> {
   if (!isInitramfs(name)) return await tryWithAgent(context, name, options, parts);
+  const beside = join(dirname(name), 'vmlinux');
   const assets: BootAssets = {
-    kernel: options.kernel ?? options.assets.kernel,
+    kernel: options.kernel ?? (existsSync(beside) ? beside : options.assets.kernel),
     initramfs: name,
     manifest: join(dirname(name), 'manifest.json'),
   };
@@ -188,9 +190,10 @@ async function tryWithAgent(
     evidence.phases.push({ name: 'command', milliseconds: Math.round(performance.now() - began) });
     return result;
   };
+  const working = work();
   try {
     const failures: string[] = [];
-    const result = await inTime(work(), options.timeout, signal);
+    const result = await inTime(working, options.timeout, signal);
     if (result === null) {
       failures.push(`it did not end within ${formatDuration(options.timeout)}`);
       limit.abort(new Error('the test has timed out'));
@@ -206,6 +209,9 @@ async function tryWithAgent(
   } finally {
     limit.abort(new Error('the test is over'));
     await end(vm, false);
+    // One that was just coming up is not left behind.
+    await withDeadline(working, GIVEN_UP, 'the test').catch(() => {});
+    await end(vm, false);
     evidence.console = consoleFile.read();
     consoleFile.close();
   }
@@ -220,6 +226,8 @@ function specOf(layers: string[], image: string, options: BootTestOptions): VmSp
   };
 }
 
+/** For a start that was given up to end, milliseconds. */
+const GIVEN_UP = 5000;
 /** Bytes; sparse. */
 const ROOT_DISK = 2 * 1024 ** 3;
 

@@ -2,6 +2,7 @@
 import { writeFile } from 'node:fs/promises';
 import type { Command } from 'commander';
 import { keepEvidence } from '../boot-test/keep.ts';
+import { isInitramfs } from '../boot-test/kind.ts';
 import { FORMATS, type Format, REPORTERS } from '../boot-test/report.ts';
 import type { BootTestResult } from '../boot-test/result.ts';
 import { parseDuration } from '../lib/duration.ts';
@@ -36,6 +37,10 @@ export function define(command: Command, act: Act): void {
   command
     .usage('[options] FILE… [-- command…]')
     .argument('<files...>', 'images, or initramfs; behind -- the command and its arguments')
+    .option(
+      '--kernel-set <name>',
+      'boot images with this kernel set: cloud, generic, gpu (default: YA_VM_KERNEL_SET, else cloud)',
+    )
     .option('--kernel <file>', 'boot this kernel: of an initramfs; of images together with --initramfs')
     .option('--initramfs <file>', 'boot images with this initramfs; manifest.json is taken from its folder')
     .option(
@@ -96,6 +101,12 @@ export async function bootTest(
   const files = words.slice(0, words.length - command.length);
   if (files.length === 0) throw usageError('no image is named', 'ya-vm boot-test FILE… [-- command…]');
   const options = readOptions(context, given, command);
+  if (given.kernel !== undefined && given.initramfs === undefined && !files.every(isInitramfs)) {
+    throw usageError(
+      '--kernel and --initramfs belong together, for an image',
+      'An initramfs is booted by --kernel alone.',
+    );
+  }
   const { report, keep } = options;
   const [toFile, toOutput] =
     report === undefined ? [null, REPORTERS[options.format]] : [REPORTERS[options.format], REPORTERS.plain];
@@ -136,6 +147,7 @@ function readOptions({ env }: Context, given: Record<string, unknown>, command: 
   const options = given as {
     kernel?: string;
     initramfs?: string;
+    kernelSet?: string;
     accel: AccelChoice;
     expect?: string[];
     console?: boolean;
@@ -152,7 +164,7 @@ function readOptions({ env }: Context, given: Record<string, unknown>, command: 
   const parse = forOption('--env', (text) => parseEnv(text, env));
   return {
     // A kernel alone is an initramfs's; images then have ya-vm's own.
-    assets: readAssets(initramfs === undefined ? undefined : kernel, initramfs, env),
+    assets: readAssets(initramfs === undefined ? undefined : kernel, initramfs, env, options.kernelSet),
     kernel,
     accel: options.accel,
     expect: options.expect ?? [],

@@ -12,6 +12,7 @@ import type { BootTestResult } from '../../host/boot-test/result.ts';
 import { bootTest } from '../../host/cli/boot-test.ts';
 import type { BootVm } from '../../host/cli/boot-test-image.ts';
 import { runProgram } from '../../host/cli/program.ts';
+import { deferred } from '../../host/lib/deferred.ts';
 import { YavmError } from '../../host/lib/errors.ts';
 import type { CommandResult, CommandSpec, VmSpec } from '../../host/runtime/types.ts';
 import { ciFiles } from '../lib/ci-page.ts';
@@ -25,6 +26,8 @@ function fakeBoot(folder: string, told: Partial<CommandResult> & { stdout?: stri
   const specs: VmSpec[] = [];
   const commands: CommandSpec[] = [];
   const ends: string[] = [];
+  const killed = deferred<never>();
+  killed.promise.catch(() => {});
   const boot: BootVm = async (_context, spec, hooks) => {
     specs.push(spec);
     writeFileSync(join(folder, 'console.log'), '[    0.1] Linux version\nKernel says this\n');
@@ -40,10 +43,13 @@ function fakeBoot(folder: string, told: Partial<CommandResult> & { stdout?: stri
           ...{ totals: {}, cpu: { user: 0, system: 0 } },
           ...told,
         };
-        return { result: told.hangs ? new Promise(() => {}) : Promise.resolve(result) };
+        return { result: told.hangs ? killed.promise : Promise.resolve(result) };
       },
       stop: async () => void ends.push('stop'),
-      kill: async () => void ends.push('kill'),
+      async kill() {
+        ends.push('kill');
+        killed.reject(new YavmError('YAVM_E_VM_STOPPED', 'the VM was killed'));
+      },
     };
   };
   return { boot, specs, commands, ends };
@@ -146,7 +152,7 @@ t.test('a time limit, and a VM that does not come up', async (t) => {
   const { context, folder, image } = prepare(t);
   const hangs = fakeBoot(folder, { hangs: true });
   t.equal(await bootTest(context, { ...GIVEN, timeout: 20 }, [image], [], hangs.boot), 1);
-  t.same(hangs.ends[0], 'kill');
+  t.equal(hangs.ends[0], 'kill');
   t.match(context.out(), /it did not end within 20 ms/);
   const panics: BootVm = async () => {
     throw new YavmError('YAVM_E_GUEST_PANIC', 'the kernel panicked');
@@ -171,7 +177,13 @@ t.test('a foreign initramfs needs a text to be judged by', async (t) => {
 });
 
 t.test('a wrong command line is 2, for each of its options', async (t) => {
-  for (const words of [[], ['--format', 'html', 'x'], ['--accel', 'fast', 'x'], ['--no-such', 'x']]) {
+  for (const words of [
+    [],
+    ['--format', 'html', 'x'],
+    ['--kernel', 'k', 'x'],
+    ['--accel', 'fast', 'x'],
+    ['--no-such', 'x'],
+  ]) {
     const context = testContext();
     t.equal(await runProgram(['boot-test', ...words], context), 2, words.join(' '));
     t.match(context.err(), /YAVM_E_USAGE/);
