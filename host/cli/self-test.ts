@@ -31,6 +31,8 @@ export function define(command: Command, act: Act): void {
   );
 }
 
+const EMULATED = 'What /dev/kvm lacks is said above. Without KVM, slowly: ya-vm self-test --accel tcg';
+
 /** Tries a VM, telling each thing that was tried in a line: `ok: …` or `not ok: …`. @throws {YavmError} why it does not work */
 type TryVm = typeof runSelfTest;
 
@@ -57,7 +59,9 @@ export async function selfTest(
     });
   } catch (error) {
     const ours = findYavmError(error);
-    const fix = ours?.hint ?? "See 'ya-vm self-test --log-level debug'.";
+    // The hint of that one is about selling VMs.
+    const hint = ours?.code === 'YAVM_E_NO_KVM' ? EMULATED : ours?.hint;
+    const fix = hint ?? "See 'ya-vm self-test --log-level debug'.";
     add({
       name: 'VM',
       status: 'fail',
