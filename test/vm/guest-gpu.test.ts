@@ -3,9 +3,11 @@ import { chmodSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { fetchKernel } from '../../build/kernel.ts';
+import { buildLayer } from '../../host/driver-layer/build.ts';
 import { toError } from '../../host/lib/errors.ts';
 import type { VmSpec } from '../../host/runtime/index.ts';
 import { buildInitramfs } from '../../initramfs/build.ts';
+import { driverFiles, writeFiles } from '../lib/driver-files.ts';
 import { builtFile, run, startTestVm } from '../lib/vm.ts';
 
 /** Its 70 MB are fetched once, into the build's cache. */
@@ -18,6 +20,15 @@ const folder = mkdtempSync('/tmp/yavm-gpu-');
 t.teardown(() => rmSync(folder, { recursive: true, force: true }));
 // QEMU of a root is somebody else, and opens the kernel anew.
 chmodSync(folder, 0o755);
+
+/** A driver layer for a kernel; its modules are none, and nothing loads them without their card. */
+async function makeLayer(release: string): Promise<string> {
+  const source = join(folder, `driver-${release}`);
+  writeFiles(source, driverFiles('550.163.01', `${release} SMP preempt mod_unload modversions `));
+  const output = `${source}.squashfs`;
+  await buildLayer({ sources: [source], output, signal: new AbortController().signal });
+  return output;
+}
 
 const kernel = await fetchKernel(undefined, GENERIC).catch(toError);
 
@@ -37,13 +48,17 @@ t.test('cards', { skip: kernel instanceof Error && `no ${GENERIC} here: ${kernel
     version: 'test',
     agent: 'test',
   });
-  const CASES: [gpu: NonNullable<VmSpec['gpu']>, nodes: string[]][] = [
-    [{ kind: 'virtio' }, ['card0', 'renderD128']],
+  const release = kernel.modules.release;
+  const [fitting, other] = [await makeLayer(release), await makeLayer('6.12.0-other')];
+  const CASES: [gpu: NonNullable<VmSpec['gpu']>, nodes: string[], driverLayer?: string][] = [
+    [{ kind: 'virtio' }, ['card0', 'renderD128'], fitting],
     [{ kind: 'bochs' }, ['card0']],
   ];
-  for (const [gpu, nodes] of CASES) {
+  for (const [gpu, nodes, driverLayer] of CASES) {
     await t.test(JSON.stringify(gpu), async (t) => {
-      const vm = await startTestVm(t, { assets, gpu });
+      const vm = await startTestVm(t, { assets, gpu, driverLayer });
+      t.match(vm.gpus, [{ nodes: nodes.map((node) => `/dev/dri/${node}`) }]);
+      t.match(vm.gpus, [{ driver: gpu.kind === 'virtio' ? 'virtio_gpu' : 'bochs-drm' }]);
       const listed = await run(vm, ['ls', '/dev/dri']);
       const names = listed.stdout.text.trim().split('\n');
       t.strictSame(names.filter((name) => /\d$/.test(name)).sort(), nodes);
@@ -59,4 +74,9 @@ t.test('cards', { skip: kernel instanceof Error && `no ${GENERIC} here: ${kernel
       t.not(memory.result.exitCode, 0, 'other nodes stay what they are');
     });
   }
+
+  await t.rejects(startTestVm(t, { assets, gpu: { kind: 'bochs' }, driverLayer: other }), {
+    code: 'YAVM_E_GUEST_GPU_FAILED',
+    message: /is for kernel 6\.12\.0-other, this VM runs /,
+  });
 });
