@@ -1,5 +1,6 @@
 /** `ya-vm offer-template`: what the provider publishes, as one line of JSON. With a known verdict nothing is booted. */
 import type { Command } from 'commander';
+import { providerGpu } from '../gpu/options.ts';
 import { providerAccel } from '../provider/accelerator.ts';
 import { offerTemplate } from '../provider/offer.ts';
 import type { Act } from './commands.ts';
@@ -20,9 +21,10 @@ export function define(command: Command, act: Act): void {
   command.addHelpText('after', HELP);
   act(command, async (context, given) => {
     const accel = providerAccel(given.accel as string | undefined, context.env);
+    const gpu = providerGpu(given, context.env);
     const verdict =
-      (await knownVerdict(context, accel)) ??
-      (await runSelfTest(context, accel, (line) => context.log.info(line)));
+      (await knownVerdict(context, accel, gpu)) ??
+      (await runSelfTest(context, accel, (line) => context.log.info(line), gpu));
     await print(context, JSON.stringify(offerTemplate(verdict)));
     return EXIT.ok;
   });

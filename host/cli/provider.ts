@@ -2,6 +2,7 @@
 import { existsSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import type { Command } from 'commander';
+import { parseSlot } from '../gpu/slot.ts';
 import { YavmError } from '../lib/errors.ts';
 import { packedIndex } from '../lib/packed.ts';
 import { assetsFolder } from '../lib/paths.ts';
@@ -11,6 +12,7 @@ import { installPlace, type PlaceOptions, providerPlace } from '../provider/plac
 import type { Act } from './commands.ts';
 import { type Context, print, printJson, styleOf } from './context.ts';
 import { EXIT } from './exit.ts';
+import { collect, forOption } from './options.ts';
 import { ownVersion } from './version.ts';
 
 export function define(command: Command, act: Act): void {
@@ -27,7 +29,12 @@ export function define(command: Command, act: Act): void {
   act(
     part('install', "write ya-vm.json where the provider looks for runtimes; it takes over the name 'vm'")
       .option('--replace', "put another runtime named 'vm' aside; uninstall brings it back")
-      .option('--supervisor <file>', 'the program to start (default: this one)'),
+      .option('--supervisor <file>', 'the program to start (default: this one)')
+      .option(
+        '--gpu <slot>',
+        "also describe 'vm-nvidia', whose VMs get this graphics card; may be repeated",
+        collect(forOption('--gpu', parseSlot)),
+      ),
     (context, options) => installCommand(context, options),
   );
   act(part('uninstall', 'remove ya-vm.json, and bring back what was put aside'), (context, options) =>
@@ -49,6 +56,7 @@ async function installCommand(context: Context, options: Record<string, unknown>
     version: await ownVersion(),
     supervisor: programPath(options.supervisor as string | undefined, context.env),
     replace: options.replace === true,
+    cards: options.gpu as string[] | undefined,
   });
   if (options.json) await printJson(context, result);
   else {

@@ -1,5 +1,6 @@
 /** `ya-vm test`: the self-test. A provider runs it when it starts, and does not start when it fails. */
 import type { Command } from 'commander';
+import { providerGpu } from '../gpu/options.ts';
 import { providerAccel } from '../provider/accelerator.ts';
 import type { Act } from './commands.ts';
 import { print, printJson } from './context.ts';
@@ -16,7 +17,7 @@ export function define(command: Command, act: Act): void {
   act(command, async (context, given) => {
     const accel = providerAccel(given.accel as string | undefined, context.env);
     const say = given.json ? () => {} : (line: string) => void print(context, line);
-    const verdict = await runSelfTest(context, accel, say);
+    const verdict = await runSelfTest(context, accel, say, providerGpu(given, context.env));
     if (given.json) await printJson(context, verdict);
     else await print(context, `passed: ${verdict.capabilities.join(', ')}`);
     return EXIT.ok;

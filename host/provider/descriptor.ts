@@ -5,6 +5,8 @@ import { toError, YavmError } from '../lib/errors.ts';
 
 /** `golem.runtime.name` that requestors ask for. */
 export const RUNTIME_NAME = 'vm';
+/** The same with cards of the host: what requestors of GPUs ask for. */
+export const GPU_RUNTIME_NAME = 'vm-nvidia';
 /** Our descriptor's file. */
 export const DESCRIPTOR_FILE = 'ya-vm.json';
 
@@ -37,8 +39,17 @@ const COUNTERS = {
  * The text of our descriptor. There is no `runtime-path`: ya-vm is supervisor and runtime in one. `--cap-handoff`: the
  * VM's size enforces the agreement's limits.
  */
-export function ourDescriptor({ version, supervisor }: { version: string; supervisor: string }): string {
-  const descriptor = {
+export function ourDescriptor({
+  version,
+  supervisor,
+  cards = [],
+}: {
+  version: string;
+  supervisor: string;
+  /** Addresses of graphics cards; with any there is a second descriptor, for VMs that have them all. */
+  cards?: readonly string[];
+}): string {
+  const plain = {
     name: RUNTIME_NAME,
     version,
     'supervisor-path': supervisor,
@@ -46,7 +57,13 @@ export function ourDescriptor({ version, supervisor }: { version: string; superv
     description: 'ya-vm: virtual machines with complete output',
     config: { counters: COUNTERS },
   };
-  return `${JSON.stringify([descriptor], null, 2)}\n`;
+  const withCards = {
+    ...plain,
+    name: GPU_RUNTIME_NAME,
+    'extra-args': [...plain['extra-args'], ...cards.map((slot) => `--runtime-arg=--pci-device=${slot}`)],
+    description: 'ya-vm: virtual machines with graphics cards',
+  };
+  return `${JSON.stringify(cards.length === 0 ? [plain] : [plain, withCards], null, 2)}\n`;
 }
 
 /** Reads a file with descriptors, as the provider does: paths are relative to its folder. Never throws. */

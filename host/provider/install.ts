@@ -9,6 +9,7 @@ import { hasErrno, YavmError } from '../lib/errors.ts';
 import {
   DESCRIPTOR_FILE,
   type DescriptorFile,
+  GPU_RUNTIME_NAME,
   listDescriptors,
   ourDescriptor,
   type PluginPlace,
@@ -22,6 +23,8 @@ export interface InstallOptions {
   supervisor: string;
   /** Put another runtime of the same name aside. */
   replace: boolean;
+  /** Addresses of graphics cards that VMs of the runtime `vm-nvidia` get; default none, and no such runtime. */
+  cards?: readonly string[];
 }
 
 export interface InstallResult {
@@ -54,11 +57,12 @@ interface InstallRecord {
 }
 
 /** @throws {YavmError} YAVM_E_DESCRIPTOR_TAKEN, YAVM_E_DESCRIPTOR */
-export function install({ place, version, supervisor, replace }: InstallOptions): InstallResult {
+export function install({ place, version, supervisor, replace, cards = [] }: InstallOptions): InstallResult {
   const path = join(place.folder, DESCRIPTOR_FILE);
   return onDisk(path, () => {
-    const others = rivals(place);
-    checkRivals(others, replace);
+    const names = cards.length === 0 ? [RUNTIME_NAME] : [RUNTIME_NAME, GPU_RUNTIME_NAME];
+    const others = rivals(place, names);
+    checkRivals(others, replace, names);
     mkdirSync(place.folder, { recursive: true });
     const record = readRecord(place.folder) ?? { aside: [] };
     const moves = others.map((other) => {
@@ -68,26 +72,27 @@ export function install({ place, version, supervisor, replace }: InstallOptions)
     record.aside.push(...moves);
     writeWhole(join(place.folder, RECORD), `${JSON.stringify(record)}\n`);
     for (const { name, as } of moves) renameSync(join(place.folder, name), join(place.folder, as));
-    writeWhole(path, ourDescriptor({ version, supervisor }));
+    writeWhole(path, ourDescriptor({ version, supervisor, cards }));
     return { descriptor: path, supervisor, aside: moves.map((move) => moved(place.folder, move)) };
   });
 }
 
-function checkRivals(others: readonly DescriptorFile[], replace: boolean): void {
+function checkRivals(others: readonly DescriptorFile[], replace: boolean, names: readonly string[]): void {
   const taken = (message: string, hint: string) =>
     new YavmError('YAVM_E_DESCRIPTOR_TAKEN', message, { hint });
   const [first] = others;
   if (first && !replace) {
+    const taking = first.descriptors.find(({ name }) => names.includes(name))?.name;
     throw taken(
-      `${first.path} describes a runtime '${RUNTIME_NAME}' already`,
+      `${first.path} describes a runtime '${taking}' already`,
       'To put it aside (uninstall brings it back): ya-vm provider install --replace',
     );
   }
-  const mixed = others.find(({ descriptors }) => descriptors.some(({ name }) => name !== RUNTIME_NAME));
+  const mixed = others.find(({ descriptors }) => descriptors.some(({ name }) => !names.includes(name)));
   if (!mixed) return;
   throw taken(
     `${mixed.path} describes other runtimes too: it is not put aside`,
-    `Take '${RUNTIME_NAME}' out of that file yourself.`,
+    `Take ${names.map((name) => `'${name}'`).join(' and ')} out of that file yourself.`,
   );
 }
 
@@ -118,12 +123,12 @@ export function uninstall(place: PluginPlace): UninstallResult {
   });
 }
 
-/** Files that describe a runtime of our name, and are not ours. Ours is the one that a record stands beside. */
-function rivals(place: PluginPlace): DescriptorFile[] {
+/** Files that describe a runtime of our names, and are not ours. Ours is the one that a record stands beside. */
+function rivals(place: PluginPlace, names: readonly string[]): DescriptorFile[] {
   const installed = readRecord(place.folder) !== null;
   return listDescriptors(place).filter(
     ({ path, descriptors }) =>
-      descriptors.some(({ name }) => name === RUNTIME_NAME) &&
+      descriptors.some(({ name }) => names.includes(name)) &&
       !(installed && basename(path) === DESCRIPTOR_FILE),
   );
 }

@@ -1,9 +1,10 @@
 /** The offer's template: what the provider publishes besides prices. Spec: exe-unit.md 3.2, runtime-vm.md 1.5. Pure. */
+import { gpuProperties } from './gpu-offer.ts';
 import type { Verdict } from './verdict.ts';
 
 export interface OfferTemplate {
   /** Flat, dotted keys: the provider looks `golem.com.usage.vector` up as one. */
-  properties: Record<string, string | boolean | string[]>;
+  properties: Record<string, string | boolean | number | string[]>;
   constraints: string;
 }
 
@@ -18,7 +19,7 @@ export const USAGE_VECTOR = [
 /** Of images and transfers. */
 const TRANSFER_PROTOCOLS = ['http', 'https', 'gftp'];
 
-export function offerTemplate({ accel, cpu, capabilities }: Verdict): OfferTemplate {
+export function offerTemplate({ accel, cpu, capabilities, gpu }: Verdict): OfferTemplate {
   return {
     properties: {
       'golem.com.usage.vector': USAGE_VECTOR,
@@ -32,6 +33,7 @@ export function offerTemplate({ accel, cpu, capabilities }: Verdict): OfferTempl
       'golem.runtime.capabilities': capabilities,
       // Not of Golem's standard: `tcg` is an emulated CPU, several times slower. Requestors can filter by it.
       'golem.runtime.vm.acceleration': accel,
+      ...(gpu ? gpuProperties(gpu) : {}),
     },
     constraints: '',
   };

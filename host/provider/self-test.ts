@@ -4,11 +4,13 @@ import { YavmError } from '../lib/errors.ts';
 import type { Phase, VmSpec } from '../runtime/types.ts';
 import type { Vm } from '../runtime/vm.ts';
 import { parseCpuInfo } from './cpu.ts';
+import { type GpuFacts, namelessCards, parseNvidiaSmi } from './gpu-facts.ts';
+import { GPU_CAPABILITIES } from './gpu-offer.ts';
 import { TEST_PEERS, type TestNetwork } from './test-network.ts';
 import type { Verdict } from './verdict.ts';
 
 /** What of a VM is tried. */
-export type TestVm = Pick<Vm, 'accel' | 'run' | 'stop' | 'kill'>;
+export type TestVm = Pick<Vm, 'accel' | 'run' | 'stop' | 'kill'> & Partial<Pick<Vm, 'gpus'>>;
 
 export interface SelfTestOptions {
   boot: (onPhase: (phase: Phase) => void) => Promise<TestVm>;
@@ -16,6 +18,8 @@ export interface SelfTestOptions {
   say(line: string): void;
   /** The image's own program, for the capability `start-entrypoint`. */
   entrypoint: string[];
+  /** The VM has cards of the host: they must work. */
+  gpu?: boolean;
 }
 
 /** For one command, milliseconds: an emulated VM on a busy host takes a second. */
@@ -62,11 +66,11 @@ const CHECKS: readonly Check[] = [
   },
 ];
 
-/** Capabilities that do not depend on the VM: the exe-unit reads manifests, whatever it runs on. `gpu` is not there yet. */
+/** Capabilities that do not depend on the VM: the exe-unit reads manifests, whatever it runs on. */
 const OF_THE_HOST = ['manifest-support'];
 
 /** @throws {YavmError} YAVM_E_SELF_TEST for what does not work in the VM; what keeps it from starting */
-export async function selfTest({ boot, say, entrypoint }: SelfTestOptions): Promise<Verdict> {
+export async function selfTest({ boot, say, entrypoint, gpu = false }: SelfTestOptions): Promise<Verdict> {
   const began = performance.now();
   const vm = await boot(({ name, milliseconds }) => say(`  ${name}: ${milliseconds} ms`));
   const verdict: Verdict = {
@@ -83,6 +87,11 @@ export async function selfTest({ boot, say, entrypoint }: SelfTestOptions): Prom
     }
     verdict.cpu = parseCpuInfo((await run(vm, ['cat', '/proc/cpuinfo'])).stdout);
     say(`ok: CPU of the VM: ${verdict.cpu.brand}`);
+    if (gpu) {
+      verdict.gpu = await tryCards(vm);
+      verdict.capabilities.push(...GPU_CAPABILITIES);
+      say(`ok: graphics cards of the VM: ${verdict.gpu.cards.map(({ model }) => model).join(', ')}`);
+    }
     if ((await run(vm, entrypoint)).exitCode === 0) {
       verdict.capabilities.push('start-entrypoint');
       say("ok: the image's own program starts");
@@ -105,12 +114,36 @@ export async function selfTest({ boot, say, entrypoint }: SelfTestOptions): Prom
   return verdict;
 }
 
-async function run(vm: TestVm, argv: string[]): Promise<Outcome> {
+/** The driver starts the card anew for each: seconds. The tool is the driver layer's. */
+const SMI = ['nvidia-smi', '-q'];
+const SMI_CAPABILITY = ['nvidia-smi', '--query-gpu=compute_cap', '--format=csv,noheader'];
+const SMI_DEADLINE = 120_000;
+
+/** What a driver layer's drivers say of their cards. @throws {YavmError} YAVM_E_SELF_TEST when none works */
+async function tryCards(vm: TestVm): Promise<GpuFacts> {
+  const gpus = vm.gpus ?? [];
+  const others = namelessCards(gpus);
+  let facts: GpuFacts = { cards: [] };
+  if (others.length < gpus.length) {
+    const query = await run(vm, SMI, SMI_DEADLINE);
+    if (query.exitCode !== 0) throw failed('nvidia-smi finds the card', query);
+    // Older drivers do not know the question.
+    const capability = await run(vm, SMI_CAPABILITY, SMI_DEADLINE);
+    facts = parseNvidiaSmi(query.stdout, capability.exitCode === 0 ? capability.stdout : '');
+  }
+  const cards = [...facts.cards, ...others];
+  if (cards.length > 0) return { ...facts, cards };
+  throw new YavmError('YAVM_E_SELF_TEST', 'the self-test failed: no graphics card works in the VM', {
+    hint: "See 'ya-vm gpu check', and 'ya-vm test --log-level debug': the driver's own words are there.",
+  });
+}
+
+async function run(vm: TestVm, argv: string[], deadline = COMMAND_DEADLINE): Promise<Outcome> {
   const [stdout, stderr] = [new Head(), new Head()];
   const command = await vm.run({ argv, env: ENV }, { stdout: stdout.take, stderr: stderr.take });
   const { exitCode, complete } = await withDeadline(
     command.result,
-    COMMAND_DEADLINE,
+    deadline,
     `'${argv.join(' ')}' in the VM`,
   );
   return { exitCode, complete, bytes: stdout.bytes, stdout: stdout.text, stderr: stderr.text };
@@ -137,14 +170,15 @@ function failed(what: string, { exitCode, stdout, stderr, bytes }: Outcome): Yav
 
 /** The VM of the self-test. */
 export function selfTestSpec(
-  spec: Pick<VmSpec, 'assets' | 'layers' | 'accel'>,
+  spec: Pick<VmSpec, 'assets' | 'layers' | 'accel' | 'gpu' | 'driverLayer'>,
   { links }: Pick<TestNetwork, 'links'>,
 ): VmSpec {
   return {
     ...spec,
     network: { links },
     root: { disk: 64 * 1024 * 1024 },
-    memoryMiB: 256,
+    // NVIDIA's driver does not start in less than about 1 GiB.
+    memoryMiB: spec.gpu === undefined ? 256 : 2048,
     cpus: 1,
     hostname: 'golem',
     title: 'self-test',

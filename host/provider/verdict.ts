@@ -6,6 +6,7 @@ import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { ensurePrivate } from '../runtime/run-folder.ts';
 import type { CpuFacts } from './cpu.ts';
+import { decodeGpuFacts, type GpuFacts } from './gpu-facts.ts';
 
 export interface Verdict {
   accel: 'kvm' | 'tcg';
@@ -13,15 +14,20 @@ export interface Verdict {
   cpu: CpuFacts;
   /** `golem.runtime.capabilities` that were tried and work. */
   capabilities: string[];
+  /** Cards that were passed on, and work. */
+  gpu?: GpuFacts;
 }
 
-const FILE = 'self-test.json';
+/** Each has a verdict of its own: a provider may sell VMs with cards beside others. */
+const FILES = { plain: 'self-test.json', gpu: 'self-test-gpu.json' } as const;
+export type VerdictKind = keyof typeof FILES;
+
 const MAX_FILE = 64 * 1024;
 
 /** Null when there is none for this key. */
-export function readVerdict(folder: string, key: string): Verdict | null {
+export function readVerdict(folder: string, key: string, kind: VerdictKind = 'plain'): Verdict | null {
   try {
-    const text = readFileSync(join(folder, FILE), 'utf8');
+    const text = readFileSync(join(folder, FILES[kind]), 'utf8');
     if (text.length > MAX_FILE) return null;
     const entry = JSON.parse(text);
     return entry?.key === key ? decode(entry.verdict) : null;
@@ -31,10 +37,15 @@ export function readVerdict(folder: string, key: string): Verdict | null {
 }
 
 /** A folder that cannot be written is no reason to fail. */
-export function writeVerdict(folder: string, key: string, verdict: Verdict): void {
+export function writeVerdict(
+  folder: string,
+  key: string,
+  verdict: Verdict,
+  kind: VerdictKind = 'plain',
+): void {
   try {
     ensurePrivate(folder);
-    const path = join(folder, FILE);
+    const path = join(folder, FILES[kind]);
     writeFileSync(`${path}.${process.pid}`, JSON.stringify({ key, verdict }), { mode: 0o600 });
     renameSync(`${path}.${process.pid}`, path);
   } catch {
@@ -43,12 +54,15 @@ export function writeVerdict(folder: string, key: string, verdict: Verdict): voi
 }
 
 function decode(value: unknown): Verdict | null {
-  const { accel, cpu, capabilities } = (value ?? {}) as Record<string, unknown>;
+  const { accel, cpu, capabilities, gpu } = (value ?? {}) as Record<string, unknown>;
   const { vendor, brand, model, capabilities: flags } = (cpu ?? {}) as Record<string, unknown>;
   if (accel !== 'kvm' && accel !== 'tcg') return null;
   if (typeof vendor !== 'string' || typeof brand !== 'string' || typeof model !== 'string') return null;
   if (!isWords(flags) || !isWords(capabilities)) return null;
-  return { accel, cpu: { vendor, brand, model, capabilities: flags }, capabilities };
+  const verdict: Verdict = { accel, cpu: { vendor, brand, model, capabilities: flags }, capabilities };
+  if (gpu === undefined) return verdict;
+  const facts = decodeGpuFacts(gpu);
+  return facts && { ...verdict, gpu: facts };
 }
 
 function isWords(value: unknown): value is string[] {
