@@ -95,6 +95,24 @@ t.test('compressed modules are unpacked, names with underscores are the same', a
   t.match(made.out, /updates\/nvidia-uvm\.ko\n/);
 });
 
+t.test(
+  'packages, beside a folder',
+  { skip: !existsSync('/usr/bin/dpkg-deb') && 'no dpkg-deb' },
+  async (t) => {
+    const files = Object.entries(driverFiles(VERSION));
+    const part = (top: string) => Object.fromEntries(files.filter(([path]) => path.startsWith(`${top}/`)));
+    writeFiles(file('modules'), part('dkms'));
+    const control =
+      'Package: libcuda1\nVersion: 1\nArchitecture: amd64\nMaintainer: x <x@x>\nDescription: x\n';
+    writeFiles(file('package'), { ...part('run'), 'DEBIAN/control': Buffer.from(control) });
+    execFileSync('dpkg-deb', ['--root-owner-group', '-b', file('package'), file('libcuda1.deb')]);
+    const made = await cli('build', file('modules'), file('libcuda1.deb'), '-o', file('deb.squashfs'));
+    t.equal(made.code, 0, made.err);
+    t.ok(readFileSync(file('deb.squashfs')).equals(readFileSync(file('a.squashfs'))), 'the same layer');
+    t.match((await cli('build', file('a.squashfs'), '-o', file('x'))).err, /neither a folder nor a \.deb/);
+  },
+);
+
 t.test('parts that do not fit together are named, and nothing is left', async (t) => {
   const good = driverFiles(VERSION);
   const other = '6.12.0-amd64 SMP preempt mod_unload modversions ';
