@@ -15,6 +15,8 @@ export const LIMITS = {
   initramfsBase: 0.7 * MB,
   agentIdle: 2 * MB,
   agentBusy: 8 * MB,
+  program: 150 * MB,
+  archive: 55 * MB,
 } as const;
 
 /** The budgets that files show, from the sizes in the initramfs' manifest: bytes of `/init`, and of the archive less kernel modules. */

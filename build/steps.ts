@@ -5,6 +5,7 @@ import type { Manifest } from '../initramfs/manifest.ts';
 import { ADDON, addonStep } from './addon.ts';
 import { assertBudgets, fileBudgets } from './budgets.ts';
 import { buildDemoImage } from './demo-image.ts';
+import { distSteps } from './dist/steps.ts';
 import { buildEngineTest, packageVersion } from './engine.ts';
 import { buildFloor } from './floor.ts';
 import { buildGuest } from './guest.ts';
@@ -27,6 +28,10 @@ const ENGINE = [
   ...['build/compile.ts', 'build/toolchain.ts', 'build/tool.ts', ...LOCK],
 ];
 const GUEST = [...ENGINE, 'guest', 'native/face.ts', 'native/native.ts', 'build/guest.ts'];
+const HOST_SOURCES = [
+  ...['host', 'guest/protocol', 'initramfs', 'native/face.ts', 'native/native.ts', 'native/load.ts'],
+  ...LOCK,
+];
 const INITRAMFS = ['initramfs', 'build/kernel.ts', 'build/busybox.ts', 'build/steps.ts', 'build/budgets.ts'];
 
 /** The product: what `make run` needs. */
@@ -63,10 +68,7 @@ export function productSteps(say: Say): Step[] {
     {
       name: 'launcher',
       says: 'launcher and the bundle of the host',
-      inputs: [
-        ...['host', 'guest/protocol', 'initramfs', 'native/face.ts', 'native/native.ts', 'native/load.ts'],
-        ...[ADDON, 'build/launcher.ts', ...LOCK],
-      ],
+      inputs: [...HOST_SOURCES, ADDON, 'build/launcher.ts'],
       outputs: [
         `${OUT}/ya-vm`,
         `${OUT}/lib/main.mjs`,
@@ -116,6 +118,11 @@ export function testSteps(say: Say): Step[] {
       run: async () => void (await buildFloor(await fetchKernel(say), join(OUT, 'floor.cpio.zst'))),
     },
   ];
+}
+
+/** What people install (`make dist`), from the product. */
+export function packageSteps(): Step[] {
+  return distSteps({ out: OUT, dist: join(OUT, 'dist'), entries: HOST }, HOST_SOURCES);
 }
 
 /** Packs `init` with the kernel's modules; `vmlinux` and the manifest are written for the product only. */

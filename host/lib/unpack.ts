@@ -5,7 +5,7 @@
  */
 import { createHash } from 'node:crypto';
 import * as fs from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { zstdDecompressSync } from 'node:zlib';
 import { hasErrno, isDiskFull, YavmError } from './errors.ts';
 import { withLockFile } from './lock-file.ts';
@@ -207,7 +207,7 @@ function removeUnused(base: string, own: string): void {
 
 /** Makes the folder, and its parents; nobody else may enter it. @throws {YavmError} YAVM_E_DIST_FOLDER */
 function ownFolder(path: string): void {
-  fs.mkdirSync(path, { recursive: true, mode: 0o700 });
+  makeFolder(path);
   const stat = fs.lstatSync(path);
   if (!stat.isDirectory() || stat.uid !== process.getuid?.()) {
     throw new YavmError('YAVM_E_DIST_FOLDER', `${path}: not a folder of this user (uid ${stat.uid} has it)`, {
@@ -215,6 +215,19 @@ function ownFolder(path: string): void {
     });
   }
   if (!isOwn(stat)) fs.chmodSync(path, 0o700);
+}
+
+/** Node's own `recursive` says ENOENT for a read-only disk, and never returns for a folder of /proc. */
+function makeFolder(path: string): void {
+  try {
+    fs.mkdirSync(path, { mode: 0o700 });
+  } catch (error) {
+    if (hasErrno(error, 'EEXIST')) return;
+    const parent = dirname(path);
+    if (!hasErrno(error, 'ENOENT') || fs.existsSync(parent)) throw error;
+    makeFolder(parent);
+    makeFolder(path);
+  }
 }
 
 function isOwn(stat: fs.Stats): boolean {

@@ -1,0 +1,104 @@
+/**
+ * The host as scripts that a single executable carries: the launcher's files (build/launcher.ts), each as CommonJS, since
+ * Node starts nothing else from within a program. What a command does not ask for is not even parsed.
+ */
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { build, type Plugin, transform } from 'esbuild';
+
+/** Where the scripts say they are. Nothing is there: what they look for beside themselves they find in the program. */
+const NOWHERE = "'file:///ya-vm/program.cjs'";
+
+/** Host code that only works in a checkout, with the build's own packages. */
+const EXTERNAL = ['esbuild'];
+
+/** serialport's addon is a file like our own: the package would look for it in node_modules. */
+const serialportAddon: Plugin = {
+  name: 'serialport-addon',
+  setup({ onResolve, onLoad }) {
+    onResolve({ filter: /^node-gyp-build$/ }, () => ({ path: 'addon', namespace: 'serialport' }));
+    onLoad({ filter: /.*/, namespace: 'serialport' }, () => ({
+      resolveDir: resolve('.'),
+      contents: `
+        const { createRequire } = require('node:module');
+        const { unpackedAssets } = require('./host/lib/paths.ts');
+        module.exports = () => createRequire('/')(unpackedAssets() + '/serialport.node');`,
+    }));
+  },
+};
+
+export interface Scripts {
+  /** Paths of all scripts, by the names of their assets. */
+  assets: Record<string, string>;
+  /** Source files that went in, from the repository's top. */
+  sources: string[];
+}
+
+/**
+ * Bundles `entries` (name → source) into `folder`. An entry is started by {@link loaderScript}.
+ * @throws when the bundle cannot be made; a wait at a module's top level is such a reason
+ */
+export async function bundleScripts(entries: Record<string, string>, folder: string): Promise<Scripts> {
+  const { outputFiles, metafile } = await build({
+    entryPoints: entries,
+    outdir: folder,
+    outExtension: { '.js': '.mjs' },
+    write: false,
+    bundle: true,
+    splitting: true,
+    platform: 'node',
+    format: 'esm',
+    target: 'node24',
+    external: EXTERNAL,
+    define: { 'import.meta.url': NOWHERE },
+    plugins: [serialportAddon],
+    // As in build/launcher.ts.
+    alias: { 'cbor-x': resolve('node_modules/cbor-x/index.js') },
+    legalComments: 'none',
+    metafile: true,
+    logLevel: 'silent',
+  });
+  mkdirSync(folder, { recursive: true });
+  const assets: Record<string, string> = {};
+  for (const { path, text } of outputFiles) {
+    const name = path.slice(resolve(folder).length + 1);
+    // Names stay, for the stack of an error that nobody foresaw.
+    const script = await transform(text, {
+      format: 'cjs',
+      platform: 'node',
+      target: 'node24',
+      minifyWhitespace: true,
+      minifySyntax: true,
+      // They become calls of the loader, too.
+      supported: { 'dynamic-import': false },
+    });
+    assets[assetName(name)] = join(folder, name);
+    writeFileSync(join(folder, name), script.code);
+  }
+  return { assets, sources: Object.keys(metafile.inputs).sort() };
+}
+
+function assetName(script: string): string {
+  return `host/${script}`;
+}
+
+/** A script that starts `entry`, and finds what it imports among the program's assets. */
+export function loaderScript(entry: string): string {
+  return `'use strict';
+const { getAsset } = require('node:sea');
+const { compileFunction } = require('node:vm');
+const modules = new Map();
+function load(name) {
+  const known = modules.get(name);
+  if (known) return known.exports;
+  const module = { exports: {} };
+  modules.set(name, module);
+  const names = ['module', 'exports', 'require', '__dirname', '__filename'];
+  const script = compileFunction(getAsset('${assetName('')}' + name, 'utf8'), names, { filename: 'ya-vm/' + name });
+  const find = (word) => (word.startsWith('./') ? load(word.slice(2)) : require(word));
+  script(module, module.exports, find, '/ya-vm', '/ya-vm/' + name);
+  return module.exports;
+}
+load('${entry}.mjs');
+`;
+}
