@@ -87,13 +87,13 @@ export function launchQemu(spec: LaunchSpec, native: Native): Qemu {
     return { read, write };
   };
   try {
+    const cards = spec.cards ?? [];
+    for (const { lock } of cards) descriptors.give(lock);
     const disks = spec.disks.map((disk) => ({ ...disk, fd: descriptors.give(disk.fd) }));
     const shares = (spec.shareDevices ?? []).map((share) => ({ ...share, fd: descriptors.give(share.fd) }));
     const nics = spec.nics.map(({ mac, backend }) => ({ mac, backend: give(backend) }));
     const userNetwork = give(spec.userNetwork ?? null);
     const program = findProgram('qemu-system-x86_64');
-    const cards = spec.cards ?? [];
-    for (const { lock } of cards) descriptors.give(lock);
     const user = qemuUser(
       undefined,
       cards.flatMap((card) => vfioNodes(card)),
