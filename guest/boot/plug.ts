@@ -32,9 +32,15 @@ export function hotPlug(context: PlugContext): void {
   const { native, modules, onFailure } = context;
   followUevents(native, {
     onAdded: (aliases) => {
-      for (const alias of aliases) modules.loadAlias(alias, onFailure);
-      modules.rest();
+      try {
+        for (const alias of aliases) modules.loadAlias(alias, onFailure);
+        modules.rest();
+      } catch (error) {
+        // The lists cannot be read: no reason to take the agent down.
+        onFailure(error);
+      }
     },
     onLost: () => void coldPlug(context).catch(onFailure),
+    onFailure,
   });
 }

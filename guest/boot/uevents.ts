@@ -21,6 +21,8 @@ export interface UeventListener {
   onAdded(aliases: string[]): void;
   /** The kernel had more to say than its buffer holds: some were lost. */
   onLost(): void;
+  /** Nothing more is heard. */
+  onFailure(error: unknown): void;
 }
 
 /** Starts listening; it goes on for the VM's life. @throws NativeError where the kernel has no netlink */
@@ -36,8 +38,14 @@ export function followUevents(native: Native, listener: UeventListener): void {
         const alias = addedAlias(event);
         if (alias !== null) aliases.push(alias);
       } catch (error) {
-        if (!hasErrno(error, 'ENOBUFS')) throw error;
-        lost = true;
+        if (hasErrno(error, 'ENOBUFS')) {
+          lost = true;
+          continue;
+        }
+        native.unwatch(fd);
+        native.close(fd);
+        listener.onFailure(error);
+        break;
       }
     }
     if (aliases.length > 0) listener.onAdded(aliases);

@@ -89,6 +89,7 @@ t.test('announcements of devices', (t) => {
     {},
     {
       ueventOpen: () => 7,
+      close: () => {},
       ueventRead: () => {
         const next = queue.shift() ?? null;
         if (next instanceof Error) throw next;
@@ -100,11 +101,22 @@ t.test('announcements of devices', (t) => {
     },
   );
   const seen: unknown[] = [];
-  followUevents(fake.native, { onAdded: (aliases) => seen.push(aliases), onLost: () => seen.push('lost') });
+  followUevents(fake.native, {
+    onAdded: (aliases) => seen.push(aliases),
+    onLost: () => seen.push('lost'),
+    onFailure: () => seen.push('failed'),
+  });
   wake(1);
   t.strictSame(seen, [['pci:v1', 'pci:v1'], 'lost']);
   for (let i = 0; i < 1000; i++) queue.push(event);
   wake(1);
   t.ok(queue.length > 900, 'a flood is taken in turns');
+  queue.splice(0, queue.length, systemError('ENOMEM', 'recvfrom'));
+  wake(1);
+  t.equal(seen.pop(), 'failed');
+  t.strictSame(fake.only('unwatch', 'close'), [
+    ['unwatch', 7],
+    ['close', 7],
+  ]);
   t.end();
 });
