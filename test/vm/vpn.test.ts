@@ -55,6 +55,10 @@ t.test('two VMs', LONG, async (t) => {
     const sizes = Array.from({ length: count(300) }, (_, index) => Math.round((index * 1232) / count(300)));
     const words = [...sizes, 1252 - 20, 4000].join(' ');
     await b.begin('guest-net echo-udp 9000');
+    // It may take its time to come up.
+    await a.shell(
+      `n=0; until guest-net udp ${b.address} 9000 1 | grep -qx 1 || [ $n -ge 20 ]; do n=$((n+1)); done`,
+    );
     const { stdout } = await a.shell(`guest-net udp ${b.address} 9000 ${words}`);
     t.equal(stdout.trim().replaceAll('\n', ' '), words);
   });
