@@ -2,7 +2,7 @@
 import { parseIp } from '../frame/address.ts';
 import { type DnsQuery, writeNoSuchName } from '../frame/dns.ts';
 import { ETH, IP_PROTOCOL, IPV4, IPV6, readU16, TCP, TCP_FLAG, UDP, writeU16 } from '../frame/layout.ts';
-import { RESET_FRAME, resetNumbers, writeReset } from '../frame/tcp-reset.ts';
+import { CONTROL_FRAME, type Control, resetNumbers, writeControl } from '../frame/tcp-control.ts';
 import { UNREACHABLE_FRAME, writeProhibited } from '../frame/unreachable.ts';
 import { writeEthernet, writeIp, writeTransportChecksum } from '../frame/write-ip.ts';
 import { INET } from '../types.ts';
@@ -18,12 +18,15 @@ export type Emit = (side: 'guest' | 'upstream', bytes: Uint8Array, length: numbe
 /** Refusals a second that the guest is told of; beyond that it learns by waiting. */
 const RATE = 2000;
 
+/** A flow's segment, but for its ends; numbers of 32 bits, signed or not. */
+type Segment = Pick<Control, 'sequence' | 'acknowledgement' | 'flags'>;
+
 export class Answers {
   readonly #neighbours: Neighbours;
   readonly #emit: Emit;
   readonly #rate = new TokenBucket(RATE);
   readonly #frame = new Uint8Array(
-    Math.max(RESET_FRAME, UNREACHABLE_FRAME, ETH.payload + IPV6.header + UDP.header + MAX_QUERY),
+    Math.max(CONTROL_FRAME, UNREACHABLE_FRAME, ETH.payload + IPV6.header + UDP.header + MAX_QUERY),
   );
   readonly #gateway = { 4: parseIp(INET.gateway), 6: parseIp(INET.gateway6) } as const;
 
@@ -36,8 +39,9 @@ export class Answers {
   reset(packet: Packet, now: number): void {
     if (!this.#rate.take(now)) return;
     const { bytes, transport } = packet;
-    const length = writeReset(this.#frame, {
+    const length = writeControl(this.#frame, {
       ...this.#ends(packet),
+      flags: TCP_FLAG.rst,
       sourcePort: readU16(bytes, transport + TCP.destinationPort),
       destinationPort: readU16(bytes, transport + TCP.sourcePort),
       ...resetNumbers(bytes, transport, packet.size),
@@ -77,64 +81,53 @@ export class Answers {
   /** Ends a connection for the guest, as the other side would: the number is what the guest waits for. */
   endForGuest(flow: Flow): void {
     const acknowledged = flow.guestAcknowledged;
-    const length = writeReset(this.#frame, {
-      destinationMac: this.#neighbours.guestMac,
-      sourceMac: this.#neighbours.gatewayMac,
-      source: flow.address(),
-      destination: this.#neighbours.guest[flow.local],
-      sourcePort: flow.remotePort,
-      destinationPort: flow.guestPort,
+    this.#toGuest(flow, {
       // Who has sent nothing but a first segment, takes only what acknowledges that.
-      sequence: acknowledged === null ? 0 : acknowledged >>> 0,
-      acknowledgement: acknowledged === null ? flow.guestNext >>> 0 : null,
+      sequence: acknowledged ?? 0,
+      acknowledgement: acknowledged === null ? flow.guestNext : null,
+      flags: TCP_FLAG.rst,
     });
-    this.#emit('guest', this.#frame, length);
   }
 
   /** Ends it for the other side, as the guest would. */
   endForUpstream(flow: Flow): void {
     if ((flow.heard & SIDE.guest) === 0) return;
-    const length = writeReset(this.#frame, {
-      destinationMac: this.#neighbours.gatewayMac,
-      sourceMac: this.#neighbours.guestMac,
-      source: this.#neighbours.guest[flow.local],
-      destination: flow.address(),
-      sourcePort: flow.guestPort,
-      destinationPort: flow.remotePort,
-      sequence: flow.guestNext >>> 0,
-      acknowledgement: (flow.guestAcknowledged ?? 0) >>> 0,
-    });
-    this.#emit('upstream', this.#frame, length);
+    const acknowledgement = flow.guestAcknowledged ?? 0;
+    this.#toUpstream(flow, { sequence: flow.guestNext, acknowledgement, flags: TCP_FLAG.rst });
   }
 
   /** The other side has ended, and everything of the guest has arrived. */
   finishForGuest(flow: Flow, sequence: number, acknowledgement: number): void {
-    const length = writeReset(this.#frame, {
+    this.#toGuest(flow, { sequence, acknowledgement, flags: TCP_FLAG.fin });
+  }
+
+  /** As the guest would. */
+  acknowledgeForUpstream(flow: Flow, sequence: number, acknowledgement: number): void {
+    this.#toUpstream(flow, { sequence, acknowledgement, flags: 0 });
+  }
+
+  #toGuest(flow: Flow, segment: Segment): void {
+    const length = writeControl(this.#frame, {
       destinationMac: this.#neighbours.guestMac,
       sourceMac: this.#neighbours.gatewayMac,
       source: flow.address(),
       destination: this.#neighbours.guest[flow.local],
       sourcePort: flow.remotePort,
       destinationPort: flow.guestPort,
-      sequence: sequence >>> 0,
-      acknowledgement: acknowledgement >>> 0,
-      flags: TCP_FLAG.fin,
+      ...segment,
     });
     this.#emit('guest', this.#frame, length);
   }
 
-  /** As the guest would. */
-  acknowledgeForUpstream(flow: Flow, sequence: number, acknowledgement: number): void {
-    const length = writeReset(this.#frame, {
+  #toUpstream(flow: Flow, segment: Segment): void {
+    const length = writeControl(this.#frame, {
       destinationMac: this.#neighbours.gatewayMac,
       sourceMac: this.#neighbours.guestMac,
       source: this.#neighbours.guest[flow.local],
       destination: flow.address(),
       sourcePort: flow.guestPort,
       destinationPort: flow.remotePort,
-      sequence: sequence >>> 0,
-      acknowledgement: acknowledgement >>> 0,
-      flags: 0,
+      ...segment,
     });
     this.#emit('upstream', this.#frame, length);
   }

@@ -1,12 +1,12 @@
-/** TCP segments that end a connection (RFC 9293 3.10.7.1), as whole frames. */
+/** TCP segments without data, as whole frames: resets (RFC 9293 3.10.7.1), and what else moves a connection on. */
 import { ETH, IP_PROTOCOL, IPV4, IPV6, readU32, TCP, TCP_FLAG, writeU16, writeU32 } from './layout.ts';
 import { writeEthernet, writeIp, writeTransportChecksum } from './write-ip.ts';
 
 /** Most bytes that a frame of this file has. */
-export const RESET_FRAME = ETH.payload + IPV6.header + TCP.header;
+export const CONTROL_FRAME = ETH.payload + IPV6.header + TCP.header;
 
-/** What a reset says; addresses of 4 or 16 bytes, all numbers as on the wire. */
-export interface Reset {
+/** What a segment says; addresses of 4 or 16 bytes, all numbers as on the wire. */
+export interface Control {
   destinationMac: readonly number[];
   sourceMac: readonly number[];
   source: Uint8Array;
@@ -16,24 +16,24 @@ export interface Reset {
   sequence: number;
   /** Null: without an acknowledgement. */
   acknowledgement: number | null;
-  /** Others than that of a reset. */
-  flags?: number;
+  /** TCP_FLAG…; that of an acknowledgement comes with one. */
+  flags: number;
 }
 
 /** Writes the frame at the start of `into`; returns its length. */
-export function writeReset(into: Uint8Array, reset: Reset): number {
-  const version = reset.source.length === 4 ? 4 : 6;
+export function writeControl(into: Uint8Array, control: Control): number {
+  const version = control.source.length === 4 ? 4 : 6;
   const ip = ETH.payload;
   const tcp = ip + (version === 4 ? IPV4.header : IPV6.header);
-  writeEthernet(into, reset.destinationMac, reset.sourceMac, version);
-  writeIp(into, ip, reset.source, reset.destination, IP_PROTOCOL.tcp, TCP.header);
+  writeEthernet(into, control.destinationMac, control.sourceMac, version);
+  writeIp(into, ip, control.source, control.destination, IP_PROTOCOL.tcp, TCP.header);
   into.fill(0, tcp, tcp + TCP.header);
-  writeU16(into, tcp + TCP.sourcePort, reset.sourcePort);
-  writeU16(into, tcp + TCP.destinationPort, reset.destinationPort);
-  writeU32(into, tcp + TCP.sequence, reset.sequence);
-  writeU32(into, tcp + TCP.acknowledgement, reset.acknowledgement ?? 0);
+  writeU16(into, tcp + TCP.sourcePort, control.sourcePort);
+  writeU16(into, tcp + TCP.destinationPort, control.destinationPort);
+  writeU32(into, tcp + TCP.sequence, control.sequence);
+  writeU32(into, tcp + TCP.acknowledgement, control.acknowledgement ?? 0);
   into[tcp + TCP.offset] = (TCP.header / 4) << 4;
-  into[tcp + TCP.flags] = (reset.flags ?? TCP_FLAG.rst) | (reset.acknowledgement === null ? 0 : TCP_FLAG.ack);
+  into[tcp + TCP.flags] = control.flags | (control.acknowledgement === null ? 0 : TCP_FLAG.ack);
   writeTransportChecksum(into, ip, tcp, TCP.header, IP_PROTOCOL.tcp, TCP.checksum);
   return tcp + TCP.header;
 }
@@ -46,7 +46,7 @@ export function resetNumbers(
   bytes: Uint8Array,
   tcp: number,
   length: number,
-): Pick<Reset, 'sequence' | 'acknowledgement'> {
+): Pick<Control, 'sequence' | 'acknowledgement'> {
   const flags = bytes[tcp + TCP.flags] as number;
   if (flags & TCP_FLAG.ack) {
     return { sequence: readU32(bytes, tcp + TCP.acknowledgement), acknowledgement: null };
