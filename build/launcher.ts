@@ -12,8 +12,9 @@ import {
   rmSync,
   writeFileSync,
 } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import { build } from 'esbuild';
+import { HOST_BUNDLE } from './host-bundle.ts';
 
 /** Folder beside the launcher with what it starts: the bundle, Node, the addon. */
 const LIB = 'lib';
@@ -54,23 +55,13 @@ export async function buildLauncher({ out, entries, node, addon }: LauncherInput
   chmodSync(script, 0o755);
 }
 
-/** Bundles the host with code splitting: what a command imports when it is asked for stays a file of its own. */
 async function bundleHost(entries: Record<string, string>, folder: string): Promise<void> {
   await build({
+    ...HOST_BUNDLE,
     entryPoints: entries,
     outdir: folder,
-    outExtension: { '.js': '.mjs' },
-    bundle: true,
-    splitting: true,
-    platform: 'node',
-    format: 'esm',
-    target: 'node24',
     external: EXTERNAL,
-    // The Node entry of cbor-x would load a native decoder for the guest's bytes, when it finds one.
-    alias: { 'cbor-x': resolve('node_modules/cbor-x/index.js') },
     banner: { js: BANNER },
-    legalComments: 'none',
-    logLevel: 'silent',
   });
 }
 

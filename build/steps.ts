@@ -68,7 +68,7 @@ export function productSteps(say: Say): Step[] {
     {
       name: 'launcher',
       says: 'launcher and the bundle of the host',
-      inputs: [...HOST_SOURCES, ADDON, 'build/launcher.ts'],
+      inputs: [...HOST_SOURCES, ADDON, 'build/launcher.ts', 'build/host-bundle.ts'],
       outputs: [
         `${OUT}/ya-vm`,
         `${OUT}/lib/main.mjs`,

@@ -5,6 +5,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { build, type Plugin, transform } from 'esbuild';
+import { HOST_BUNDLE } from '../host-bundle.ts';
 
 /** Where the scripts say they are. Nothing is there: what they look for beside themselves they find in the program. */
 const NOWHERE = "'file:///ya-vm/program.cjs'";
@@ -40,23 +41,14 @@ export interface Scripts {
  */
 export async function bundleScripts(entries: Record<string, string>, folder: string): Promise<Scripts> {
   const { outputFiles, metafile } = await build({
+    ...HOST_BUNDLE,
     entryPoints: entries,
     outdir: folder,
-    outExtension: { '.js': '.mjs' },
     write: false,
-    bundle: true,
-    splitting: true,
-    platform: 'node',
-    format: 'esm',
-    target: 'node24',
     external: EXTERNAL,
     define: { 'import.meta.url': NOWHERE },
     plugins: [serialportAddon],
-    // As in build/launcher.ts.
-    alias: { 'cbor-x': resolve('node_modules/cbor-x/index.js') },
-    legalComments: 'none',
     metafile: true,
-    logLevel: 'silent',
   });
   mkdirSync(folder, { recursive: true });
   const assets: Record<string, string> = {};
