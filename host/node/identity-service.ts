@@ -1,4 +1,5 @@
 /** `/local/identity/Get`: whose node this is (exe-unit.md 8.2). */
+import { isNodeId } from '../gsb/node-id.ts';
 import type { Flex, Gsb } from '../gsb/types.ts';
 import { badMessage, mapOf, textOf } from './decode.ts';
 import { readIdentityQuery } from './messages.ts';
@@ -25,7 +26,6 @@ export function identify(body: Flex, { nodeId, alias }: Identity): Flex {
   return { alias: alias ?? null, nodeId, isLocked: false, isDefault: true, deleted: false };
 }
 
-const NODE_ID = /^0x[0-9a-f]{40}$/;
 /** Milliseconds. */
 const PROMPT = 10_000;
 
@@ -33,6 +33,6 @@ const PROMPT = 10_000;
 export async function askNodeId(gsb: Pick<Gsb, 'call'>): Promise<string> {
   const answer = await gsb.call(`${IDENTITY_ADDRESS}/Get`, 'byDefault', { deadline: PROMPT });
   const nodeId = textOf(mapOf(answer, 'the identity').nodeId, 'nodeId').toLowerCase();
-  if (!NODE_ID.test(nodeId)) throw badMessage('nodeId is no id');
+  if (!isNodeId(nodeId)) throw badMessage('nodeId is no id');
   return nodeId;
 }

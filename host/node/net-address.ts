@@ -16,9 +16,3 @@ export function netAddress(address: string): NetAddress | undefined {
   const [, way, nodeId, rest] = OF_A_NODE.exec(address) ?? [];
   return nodeId && rest ? { nodeId, address: `/public${rest}`, lossy: way === '/udp' } : undefined;
 }
-
-/** Where a call for `nodeId` arrives there. Undefined for the address of another node, or of none. */
-export function publicAddress(address: string, nodeId: string): string | undefined {
-  const net = netAddress(address);
-  return net?.nodeId === nodeId ? net.address : undefined;
-}

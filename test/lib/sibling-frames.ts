@@ -1,5 +1,5 @@
 /** Ethernet frames with just enough in them to be switched. */
-import { ipv4Number, parseIp } from '../../host/network/frame/address.ts';
+import { parseIp } from '../../host/network/frame/address.ts';
 import {
   ARP,
   ARP_OPERATION,
@@ -9,7 +9,6 @@ import {
   IPV4,
   IPV6,
   writeU16,
-  writeU32,
 } from '../../host/network/frame/layout.ts';
 import { BROADCAST_MAC, macOf } from '../../host/network/frame/mac.ts';
 
@@ -65,7 +64,7 @@ export function arpFrame(sender: string, target: string): Uint8Array {
   frame[at + ARP.protocolLength] = 4;
   writeU16(frame, at + ARP.operation, ARP_OPERATION.request);
   frame.set(macOf('guest', parseIp(sender)), at + ARP.senderMac);
-  writeU32(frame, at + ARP.senderIp, ipv4Number(parseIp(sender)));
-  writeU32(frame, at + ARP.targetIp, ipv4Number(parseIp(target)));
+  frame.set(parseIp(sender), at + ARP.senderIp);
+  frame.set(parseIp(target), at + ARP.targetIp);
   return frame;
 }

@@ -5,12 +5,18 @@ import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import type { Flex, Gsb } from '../../host/gsb/index.ts';
 import { LOCAL_IDENTITY, type LocalNode, publishFile, receiveFile } from '../../host/node/index.ts';
-import { publicAddress } from '../../host/node/net-address.ts';
+import { netAddress } from '../../host/node/net-address.ts';
 import { gftpSource } from '../../host/transfer/gftp.ts';
 import { CHUNK, collect, NODE, sha3Of, startNode, writePattern } from '../lib/gftp.ts';
 
 const never = new AbortController().signal;
 const prompt = { deadline: 10_000 };
+
+/** Where a call for this node arrives; undefined for one of another, or of none. */
+function publicAddress(address: string, nodeId: string): string | undefined {
+  const net = netAddress(address);
+  return net?.nodeId === nodeId ? net.address : undefined;
+}
 
 async function read(url: string, gsb: Gsb): Promise<Buffer> {
   return await collect((await gftpSource(new URL(url), gsb).open({ signal: never })).bytes);

@@ -25,12 +25,7 @@ export function canonicalIp(text: string): string {
   return formatIp(parseIp(text));
 }
 
-/** An IPv4 address as an unsigned number. */
-export function ipv4Number(bytes: Uint8Array | readonly number[]): number {
-  const [a = 0, b = 0, c = 0, d = 0] = bytes;
-  return ((a << 24) | (b << 16) | (c << 8) | d) >>> 0;
-}
-
+/** The bytes of an IPv4 address from its number. */
 export function ipv4Bytes(number: number): Uint8Array {
   return Uint8Array.of(number >>> 24, number >>> 16, number >>> 8, number);
 }

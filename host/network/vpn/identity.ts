@@ -1,4 +1,5 @@
 /** Whose node this is, as the bus's identity service says (exe-unit.md 8.2). */
+import { isNodeId } from '../../gsb/node-id.ts';
 import type { Flex, Gsb } from '../../gsb/types.ts';
 import { flexMap } from '../../gsb/values.ts';
 import { isYavmError, YavmError } from '../../lib/errors.ts';
@@ -11,7 +12,7 @@ const PROMPT = 10_000;
 export async function askOwnId(gsb: Pick<Gsb, 'call'>): Promise<string> {
   const answer = await ask(gsb);
   const id = flexMap(answer)?.nodeId;
-  if (typeof id === 'string' && /^0x[0-9a-f]{40}$/i.test(id)) return id.toLowerCase();
+  if (typeof id === 'string' && isNodeId(id.toLowerCase())) return id.toLowerCase();
   throw new YavmError('YAVM_E_NET_NODE', 'the node has no default identity', {
     hint: 'yagna id show',
   });

@@ -2,6 +2,7 @@
  * A deployment's networks: from a script's texts to what the relay works with. What is refused, when, and in which words
  * is upstream's (exe-unit.md 8.2, recordings vpn-errors, vpn-start-errors); IPv6, and the bounds, are ours. Pure.
  */
+import { isNodeId } from '../../gsb/node-id.ts';
 import { YavmError } from '../../lib/errors.ts';
 import { formatIp, inRange, parseIp, rangeEnd } from '../frame/address.ts';
 import type { VpnNetwork } from '../types.ts';
@@ -26,7 +27,6 @@ export const MAX_NODES = 4096;
 const MAX_ID = 128;
 /** The id is a segment of names on the bus. */
 const NETWORK_ID = /^[^/\s\p{Cc}]+$/u;
-const NODE_ID = /^0x[0-9a-f]{40}$/;
 /** Bits, where neither prefix nor mask is given. */
 const DEFAULT_PREFIX = { 4: 24, 16: 64 } as const;
 
@@ -111,7 +111,7 @@ function parseNodes(nodes: Readonly<Record<string, string>>, where: string): Rec
 /** In lower case. @throws {YavmError} YAVM_E_NET_NODE */
 export function parseNodeId(text: string, where: string): string {
   const id = text.toLowerCase();
-  if (NODE_ID.test(id)) return id;
+  if (isNodeId(id)) return id;
   throw new YavmError('YAVM_E_NET_NODE', `Invalid node id: '${text.slice(0, 100)}'`, {
     hint: `${where}: an id is 0x and 40 hexadecimal digits.`,
   });

@@ -2,6 +2,7 @@
  * Who has which address in the networks of an activity. Told by the requestor, learned from frames, or known from other
  * VMs of this host; what was told wins over what was learned. Rules and texts: exe-unit.md 8.4, 8.5.
  */
+import { isNodeId } from '../../gsb/node-id.ts';
 import type { FramePusher } from '../../gsb/types.ts';
 import { YavmError } from '../../lib/errors.ts';
 import { formatIp, inRange, parseIp, rangeEnd } from '../frame/address.ts';
@@ -25,7 +26,6 @@ export const MAX_LEARNED = 1024;
 const LEARNED_STALE = 60_000;
 /** Milliseconds between two searches for such. */
 const SWEEP_EVERY = 1000;
-const CALLER = /^0x[0-9a-f]{40}$/;
 
 /** Gives the way to a node; asked once for each node of a network. */
 export type PusherOf = (nodeId: string, networkId: string) => FramePusher;
@@ -202,7 +202,7 @@ export class VpnTable {
     caller: string,
     now: number,
   ): Peer | null {
-    if (caller === this.#nodeId || network.nodes.has(caller) || !CALLER.test(caller)) return null;
+    if (caller === this.#nodeId || network.nodes.has(caller) || !isNodeId(caller)) return null;
     // A copy, of a Buffer too.
     const address = Uint8Array.from(bytes.subarray(at, at + (family === 4 ? 4 : 16)));
     if (!network.has(address) || !isOfOneNode(address) || isForAll(network, address)) return null;
