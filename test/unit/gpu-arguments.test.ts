@@ -8,25 +8,9 @@ import { type CardArguments, type QemuSpec, qemuArguments } from '../../host/run
 import type { VmSpec } from '../../host/runtime/types.ts';
 import { checkSpec, lockingTime, planConfigure } from '../../host/runtime/vm-plan.ts';
 import { AMD, CONSUMER, DATA_CENTRE, type FakeFunction, FakeSysfs } from '../lib/fake-sysfs.ts';
+import { QEMU_SPEC } from '../lib/qemu-spec.ts';
 
-const SPEC: QemuSpec = {
-  name: 'vm',
-  accel: 'kvm',
-  cpuModel: 'max',
-  cpus: 2,
-  memoryMiB: 512,
-  kernel: 3,
-  initramfs: 4,
-  kernelWords: 'quiet',
-  disks: [],
-  nics: [],
-  shares: [],
-  control: 5,
-  data: 6,
-  log: 7,
-  qmp: 8,
-  consoleLog: 9,
-};
+const SPEC: QemuSpec = { ...QEMU_SPEC, accel: 'kvm' };
 
 /** Arguments that a change of the specification adds, each option with its value. */
 function added(change: Partial<QemuSpec>): string[] {

@@ -9,25 +9,7 @@ import {
   qemuArguments,
 } from '../../host/runtime/qemu-arguments.ts';
 import { userNetworkArguments } from '../../host/runtime/user-network.ts';
-
-const SPEC: QemuSpec = {
-  name: 'vm',
-  accel: 'tcg',
-  cpuModel: 'max',
-  cpus: 2,
-  memoryMiB: 512,
-  kernel: 3,
-  initramfs: 4,
-  kernelWords: 'quiet',
-  disks: [],
-  nics: [],
-  shares: [],
-  control: 5,
-  data: 6,
-  log: 7,
-  qmp: 8,
-  consoleLog: 9,
-};
+import { QEMU_SPEC as SPEC } from '../lib/qemu-spec.ts';
 
 const disk = (index: number) => ({
   serial: `disk${index}`,

@@ -1,17 +1,13 @@
 /** QEMU's own cards in real VMs, with Debian's generic kernel: nodes that an unprivileged user of the task can use. */
-import { chmodSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { fetchKernel } from '../../build/kernel.ts';
 import { buildLayer } from '../../host/driver-layer/build.ts';
-import { toError } from '../../host/lib/errors.ts';
 import type { VmSpec } from '../../host/runtime/index.ts';
-import { buildInitramfs } from '../../initramfs/build.ts';
 import { driverFiles, writeFiles } from '../lib/driver-files.ts';
-import { builtFile, run, startTestVm } from '../lib/vm.ts';
+import { buildAssets, fetchGenericKernel } from '../lib/generic-kernel.ts';
+import { run, startTestVm } from '../lib/vm.ts';
 
-/** Its 70 MB are fetched once, into the build's cache. */
-const GENERIC = 'linux-image-amd64';
 /** Neither root nor in any group of the image. */
 const NOBODY = '65534:65534';
 
@@ -30,24 +26,11 @@ async function makeLayer(release: string): Promise<string> {
   return output;
 }
 
-const kernel = await fetchKernel(undefined, GENERIC).catch(toError);
+const { kernel, skip } = await fetchGenericKernel();
 
-t.test('cards', { skip: kernel instanceof Error && `no ${GENERIC} here: ${kernel.message}` }, async (t) => {
-  if (kernel instanceof Error) return;
-  const file = (name: string) => join(folder, name);
-  const assets = {
-    kernel: file('vmlinux'),
-    initramfs: file('initramfs.cpio.zst'),
-    manifest: file('manifest.json'),
-  };
-  await buildInitramfs({
-    kernel,
-    init: readFileSync(builtFile('init')),
-    extraModules: ['virtio_gpu', 'bochs'],
-    outputs: { vmlinux: assets.kernel, initramfs: assets.initramfs, manifest: assets.manifest },
-    version: 'test',
-    agent: 'test',
-  });
+t.test('cards', { skip }, async (t) => {
+  if (kernel === null) return;
+  const { assets } = await buildAssets(kernel, folder, { extraModules: ['virtio_gpu', 'bochs'] });
   const release = kernel.modules.release;
   const [fitting, other] = [await makeLayer(release), await makeLayer('6.12.0-other')];
   const CASES: [gpu: NonNullable<VmSpec['gpu']>, nodes: string[], driverLayer?: string][] = [

@@ -1,45 +1,33 @@
 /** Initramfs with Debian's generic kernel under the agent: presets, an extra module, a file; and a kernel set by its name. */
-import { chmodSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { fetchKernel } from '../../build/kernel.ts';
 import { buildKernelSet } from '../../host/kernel-sets/build.ts';
-import { toError } from '../../host/lib/errors.ts';
-import { bootFiles, filesIn, findKernelSet } from '../../host/lib/kernel-set.ts';
-import { buildInitramfs } from '../../initramfs/build.ts';
+import { bootFiles, findKernelSet } from '../../host/lib/kernel-set.ts';
 import { loadNative } from '../../native/load.ts';
-import { builtFile, privateEnvironment, shell, startTestVm } from '../lib/vm.ts';
+import { buildAssets, fetchGenericKernel } from '../lib/generic-kernel.ts';
+import { privateEnvironment, shell, startTestVm } from '../lib/vm.ts';
 import { ACCEL, runCli } from '../lib/ya-vm.ts';
-
-/** Its 70 MB are fetched once, into the build's cache. */
-const GENERIC = 'linux-image-amd64';
 
 t.setTimeout(0);
 const env = privateEnvironment(t);
 const folder = env.XDG_RUNTIME_DIR as string;
 // QEMU of a root is somebody else, and opens the kernel anew.
 chmodSync(folder, 0o755);
-const kernel = await fetchKernel(undefined, GENERIC).catch(toError);
-const skip = kernel instanceof Error && `no ${GENERIC} here: ${kernel.message}`;
+const { kernel, skip } = await fetchGenericKernel();
 
 t.test(
   'the generic preset: all its modules load, an extra one too, and a file arrives',
   { skip },
   async (t) => {
-    if (kernel instanceof Error) return;
+    if (kernel === null) return;
     const at = join(folder, 'built');
     mkdirSync(at, { mode: 0o755 });
     writeFileSync(join(folder, 'loop.conf'), 'options loop max_loop=5\n');
-    const assets = filesIn(at);
-    const made = await buildInitramfs({
-      kernel,
-      init: readFileSync(builtFile('init')),
+    const { assets, made } = await buildAssets(kernel, at, {
       preset: 'generic',
       extraModules: ['zram'],
       files: [{ source: join(folder, 'loop.conf'), path: '/etc/modprobe.d/loop.conf', mode: 0o644 }],
-      outputs: { vmlinux: assets.kernel, initramfs: assets.initramfs, manifest: assets.manifest },
-      version: 'test',
-      agent: 'test',
     });
     const names = made.modules.map(({ name }) => name);
     t.ok(names.includes('zsmalloc'), 'with what it depends on');
@@ -61,7 +49,7 @@ t.test(
 );
 
 t.test('a kernel set by its name', { skip }, async (t) => {
-  if (kernel instanceof Error) return;
+  if (kernel === null) return;
   const run = (words: string[], more: Record<string, string> = {}) =>
     runCli(t, ['run', ...ACCEL, ...words, '--', 'uname', '-r'], { env: { ...env, ...more } });
   const none = await run(['--kernel-set', 'generic']);

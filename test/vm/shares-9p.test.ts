@@ -13,16 +13,12 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { fetchKernel } from '../../build/kernel.ts';
-import { toError } from '../../host/lib/errors.ts';
-import { buildInitramfs } from '../../initramfs/build.ts';
+import { buildAssets, fetchGenericKernel } from '../lib/generic-kernel.ts';
 import { argumentsOf, fileServers, findQemu } from '../lib/processes.ts';
 import { Random } from '../lib/random.ts';
-import { builtFile, sha256, shell, startTestVm } from '../lib/vm.ts';
+import { sha256, shell, startTestVm } from '../lib/vm.ts';
 
 const MIB = 1024 * 1024;
-/** Its 70 MB are fetched once, into the build's cache. */
-const GENERIC = 'linux-image-amd64';
 
 const random = new Random();
 t.comment(`seed ${random.seed} (YAVM_SEED)`);
@@ -33,23 +29,12 @@ t.teardown(() => rmSync(folder, { recursive: true, force: true }));
 chmodSync(folder, 0o755);
 process.env.YAVM_VIRTIOFSD = '/nonexistent';
 
-const kernel = await fetchKernel(undefined, GENERIC).catch(toError);
+const { kernel, skip } = await fetchGenericKernel();
 
-t.test('9p', { skip: kernel instanceof Error && `no ${GENERIC} here: ${kernel.message}` }, async (t) => {
-  if (kernel instanceof Error) return;
+t.test('9p', { skip }, async (t) => {
+  if (kernel === null) return;
   const file = (name: string) => join(folder, name);
-  const assets = {
-    kernel: file('vmlinux'),
-    initramfs: file('initramfs.cpio.zst'),
-    manifest: file('manifest.json'),
-  };
-  await buildInitramfs({
-    kernel,
-    init: readFileSync(builtFile('init')),
-    outputs: { vmlinux: assets.kernel, initramfs: assets.initramfs, manifest: assets.manifest },
-    version: 'test',
-    agent: 'test',
-  });
+  const { assets } = await buildAssets(kernel, folder);
   const [share, fixed] = [file('a, shared=folder'), file('fixed')];
   for (const each of [share, fixed]) {
     mkdirSync(each);
