@@ -1,6 +1,7 @@
 /**
  * Runs the test suite: `test/run.ts [layer | file]…`, everything by default. One line a file, the details of what
- * failed and what was skipped, and as the last line `N passed, N failed[, N skipped]`, counted in assertions.
+ * failed (there, and once more at the end) and what was skipped, and as the last line
+ * `N passed, N failed[, N skipped]`, counted in assertions.
  */
 import { mkdirSync } from 'node:fs';
 import { basename, join, relative } from 'node:path';
@@ -42,14 +43,17 @@ async function runLayer(layer: Layer, jobs: Job[]): Promise<void> {
 }
 
 function printFile(result: FileResult): void {
-  const failed = result.failures.length;
+  const verdict = result.failures.length > 0 ? 'FAIL' : 'ok  ';
   const seconds = (result.milliseconds / 1000).toFixed(1);
-  console.log(`${failed ? 'FAIL' : 'ok  '} ${result.file}: ${tally(result)} (${seconds} s)`);
-  for (const failure of result.failures) {
-    console.log(`     ✗ ${failure.name}`);
-    for (const line of describe(failure.details)) console.log(`       ${line}`);
-  }
-  if (failed && result.stderr) console.log(indent(result.stderr.trimEnd(), '       stderr | '));
+  console.log(`${verdict} ${result.file}: ${tally(result)} (${seconds} s)`);
+  for (const failure of result.failures) printFailure(failure);
+  if (result.failures.length > 0 && result.stderr)
+    console.log(indent(result.stderr.trimEnd(), '       stderr | '));
+}
+
+function printFailure(failure: FileResult['failures'][number]): void {
+  console.log(`     ✗ ${failure.name}`);
+  for (const line of describe(failure.details)) console.log(`       ${line}`);
 }
 
 /** A failure's details, the readable ones first; where and why matter, tap's own bookkeeping does not. */
@@ -74,8 +78,13 @@ function report(results: FileResult[]): void {
   const skips = results.flatMap((result) => result.skips.map((skip) => ({ file: result.file, ...skip })));
   if (skips.length > 0) console.log('\nskipped:');
   for (const skip of skips) console.log(`  ${relative('.', skip.file)}: ${skip.name}: ${skip.reason}`);
-  const failures = results.filter((result) => result.failures.length > 0);
-  if (failures.length > 0) console.log(`\nfailed: ${failures.map((result) => result.file).join(' ')}`);
+  const failed = results.filter((result) => result.failures.length > 0);
+  // Once more, at the end: who reads a log of CI may be shown no more than that.
+  if (failed.length > 0) console.log('\nfailed:');
+  for (const result of failed) {
+    console.log(`  ${result.file}`);
+    for (const failure of result.failures) printFailure(failure);
+  }
   const total = { passed: 0, failures: results.flatMap((result) => result.failures), skips };
   for (const result of results) total.passed += result.passed;
   process.exitCode = total.failures.length > 0 || total.passed === 0 ? 1 : 0;

@@ -223,7 +223,8 @@ t.test('from-file: the script of a file, without a bus, until a signal', LONG, a
   const cli = startCli(t, [...words, ...options, '-c', join(folder, 'c'), ...ACCEL], {
     env: { ...env, EXE_UNIT_LOG_DIR: logs },
   });
-  const log = () => (existsSync(logs) ? readFileSync(join(logs, 'exe-unit.log'), 'utf8') : '');
+  const logFile = join(logs, 'exe-unit.log');
+  const log = () => (existsSync(logFile) ? readFileSync(logFile, 'utf8') : '');
   t.not(
     await waitUntil(() => /"kind":"terminate","returnCode":0/.test(log()), 60_000),
     null,
