@@ -80,6 +80,12 @@ static void WriteAll(int fd, const char *bytes, size_t length) {
   }
 }
 
+/* Checked: the error of a connection that was reset is told once, to whoever asks first. */
+static void WriteLine(int fd, const char *text) {
+  WriteAll(fd, text, strlen(text));
+  WriteAll(fd, "\n", 1);
+}
+
 /* Copies to the end; bytes. */
 static long long Drain(int from, int to) {
   long long total = 0;
@@ -142,7 +148,7 @@ static int Send(char **words) {
 static int Receive(int count, char **words) {
   int fd = MustConnect(words[0], words[1]);
   long began = Now();
-  dprintf(fd, "%s\n", words[2]);
+  WriteLine(fd, words[2]);
   long long got = Drain(fd, count > 3 ? -1 : 1);
   if (count > 3) printf("%lld\n%ld\n", got, Now() - began);
   return 0;
@@ -158,7 +164,7 @@ static int Many(char **words) {
   for (int at = 0; at < count; at++) {
     wait[at] = (struct pollfd){.fd = MustConnect(words[0], words[1]), .events = POLLIN};
   }
-  for (int at = 0; at < count; at++) dprintf(wait[at].fd, "%s\n", words[3]);
+  for (int at = 0; at < count; at++) WriteLine(wait[at].fd, words[3]);
   for (left = count; left > 0;) {
     if (poll(wait, count, 60000) <= 0) break;
     for (int at = 0; at < count; at++) {
