@@ -38,6 +38,8 @@ export class Agent {
   readonly session: Session;
   /** A shutdown has begun: nothing new is started. */
   stopping = false;
+  /** Drivers are loaded and hold back: see `prepare`. */
+  prepared = false;
   /** A configure has begun; it happens once in a VM's life, even when it fails. */
   configuring = false;
   #task: Task | null = null;

@@ -1,5 +1,6 @@
 /** `configure`: from a VM that knows its shape to a task's VM. The steps, in order, each timed. */
 import { applyIdentity } from '../boot/identity.ts';
+import { bindDevices } from '../boot/late-drivers.ts';
 import { mountAgent, mountTask } from '../boot/mounts.ts';
 import { renew } from '../boot/renew.ts';
 import { buildRoot, enterRoot, type TaskRoot } from '../boot/root.ts';
@@ -33,9 +34,10 @@ export async function configure(agent: Agent, request: ConfigureRequest): Promis
   const clock = new StepClock(() => native.monotonic());
 
   await clock.time('clock and entropy', () => renew(native, request.clock, request.entropy));
-  await clock.time('kernel file systems', () => mountAgent(native));
+  if (!agent.prepared) await clock.time('kernel file systems', () => mountAgent(native));
   // Before anything loads: options hold for modules that come after them.
   if (request.modules) modules.configure(request.modules);
+  if (agent.prepared) await clock.time('devices', () => bindDevices(native, request.slots));
   const root = await clock.time('root', () => buildRoot({ native, modules }, request));
   await clock.time('task file systems', () => mountTask(native, root.fd));
   await clock.time('volumes', () => mountVolumes({ native, modules }, root, request.mounts ?? []));

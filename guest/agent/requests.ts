@@ -7,6 +7,7 @@ import { abort } from './abort.ts';
 import type { Agent } from './agent.ts';
 import { configure } from './configure.ts';
 import { cancel, readFiles, writeFiles } from './files.ts';
+import { prepare } from './prepare.ts';
 import { shutdown } from './shutdown.ts';
 import { stats } from './stats.ts';
 
@@ -20,6 +21,7 @@ type Handler<Op extends Operation> = (
 declare const __YAVM_TEST__: boolean;
 
 export const handlers: { [Op in Operation]: Handler<Op> } = {
+  prepare,
   configure,
   run: (agent, request, id) => {
     if (agent.stopping) throw new GuestError('shutting-down', 'the VM is shutting down');

@@ -64,6 +64,12 @@ export class ModuleLoader {
     for (const name of optional) this.loadOptional(name);
   }
 
+  /** The same for what may not be needed: what no source has is left out. @throws {GuestError} module-failed */
+  loadWhereThere(purpose: Purpose): void {
+    const { required, optional = [] }: ModuleSet = MODULE_SETS[purpose];
+    for (const name of [...required, ...optional]) this.loadOptional(name);
+  }
+
   /**
    * Loads a module and what it depends on, each once. Built in or loaded already is fine. The blacklist is not asked.
    * @throws {GuestError} module-failed: not in the initramfs, or refused by the kernel

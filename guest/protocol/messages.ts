@@ -12,7 +12,7 @@ export const PROTOCOL_VERSION = 1;
 /** Names of the virtio-serial ports, as QEMU's `virtserialport,name=` and sysfs show them. */
 export const PORTS = { control: 'yavm.control', data: 'yavm.data', log: 'yavm.log' } as const;
 
-// ---------------------------------------------------------------- start: hello, configure, ready
+// ---------------------------------------------------------------- start: hello, prepare, configure, ready
 
 /** First message of the guest: it is up and knows only its shape. */
 export interface Hello {
@@ -90,6 +90,14 @@ export interface NetworkSpec {
   searchDomains?: string[];
 }
 
+/**
+ * `prepare`: does what every task of this shape needs and no task decides, so that a snapshot of the VM has it behind it:
+ * drivers are loaded, yet none touches a disk or a NIC. May come once, before configure; a host need not send it.
+ */
+export interface PrepareRequest {
+  op: 'prepare';
+}
+
 /** `configure`: all that differs between two VMs of one shape. Its reply ({@link Ready}) means the task can start. */
 export interface ConfigureRequest {
   op: 'configure';
@@ -102,6 +110,11 @@ export interface ConfigureRequest {
   modules?: ModulesSpec;
   /** Graphics cards are set up, and the task gets what it needs of them. Absent: they are left alone. */
   gpu?: GpuSpec;
+  /**
+   * After `prepare`: PCI device numbers (bus 0, function 0) of the virtio devices that this VM has. The others only hold a
+   * place, and stay without a driver. Absent: all of them are real.
+   */
+  slots?: number[];
   /** Host's wall clock, seconds since the epoch with fraction. */
   clock: number;
   /** Fresh random bytes of the host, at least 32, for the guest's pool. */
@@ -323,6 +336,7 @@ export interface AbortRequest {
 export type LogLevel = 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'silent';
 
 export type RequestBody =
+  | PrepareRequest
   | ConfigureRequest
   | RunRequest
   | SignalRequest
@@ -343,6 +357,7 @@ export type RequestOf<Op extends Operation> = Extract<RequestBody, { op: Op }>;
 
 /** What each request is answered with. */
 export interface ReplyOf {
+  prepare: Record<string, never>;
   configure: Ready;
   run: RunReply;
   signal: Record<string, never>;

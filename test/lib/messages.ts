@@ -2,6 +2,7 @@
 import type { Notification, Operation, ReplyOf, RequestOf } from '../../guest/protocol/messages.ts';
 
 export const requestExamples: { [Op in Operation]: RequestOf<Op> } = {
+  prepare: { op: 'prepare' },
   configure: {
     op: 'configure',
     hostname: 'vm-1',
@@ -29,6 +30,7 @@ export const requestExamples: { [Op in Operation]: RequestOf<Op> } = {
       nameservers: ['10.0.0.1'],
       searchDomains: ['golem.local'],
     },
+    slots: [4, 8, 9],
     clock: 1764080000.25,
     entropy: new Uint8Array(32).fill(7),
     memoryLimit: 3_000_000_000,
@@ -65,6 +67,7 @@ export const requestExamples: { [Op in Operation]: RequestOf<Op> } = {
 };
 
 export const replyExamples: { [Op in Operation]: ReplyOf[Op] } = {
+  prepare: {},
   configure: { steps: [{ name: 'disks', milliseconds: 12.5 }] },
   run: { pid: 77 },
   signal: {},

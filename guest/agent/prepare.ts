@@ -1,0 +1,28 @@
+/** `prepare`: what a snapshot of this VM shall have behind it. */
+import { holdDrivers } from '../boot/late-drivers.ts';
+import type { Purpose } from '../boot/module-sets.ts';
+import { mountAgent } from '../boot/mounts.ts';
+import { GuestError } from '../errors.ts';
+import type { Agent } from './agent.ts';
+
+/** What tasks need as a rule. Folders of the host and cards are not among it: a VM with these is not made from a snapshot. */
+const PURPOSES: readonly Purpose[] = ['disks', 'layers', 'ext4', 'nics', 'ipv6', 'extras'];
+
+/**
+ * Loads drivers that do nothing yet: none of what the host has put into the slots is real, and a driver that is bound
+ * would remember it.
+ * @throws {GuestError} already-configured, module-failed, mount-failed
+ */
+export function prepare(agent: Agent): Record<string, never> {
+  if (agent.prepared || agent.configuring) {
+    throw new GuestError('already-configured', 'this VM has been prepared or configured before');
+  }
+  const { native, modules } = agent;
+  mountAgent(native);
+  holdDrivers(native);
+  for (const purpose of PURPOSES) modules.loadWhereThere(purpose);
+  // Lists of modules are not needed for long, and every VM would have them.
+  modules.rest();
+  agent.prepared = true;
+  return {};
+}
