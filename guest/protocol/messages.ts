@@ -6,6 +6,10 @@
  * The validators that turn bytes into these types are in validate.ts.
  */
 
+import type { WireError } from './wire-error.ts';
+
+export type { GuestErrorCode, WireError } from './wire-error.ts';
+
 /** Version of the protocol: raised when an old peer could misread a new one, not for added fields or requests. */
 export const PROTOCOL_VERSION = 1;
 
@@ -373,34 +377,6 @@ export interface ReplyOf {
   'log-level': Record<string, never>;
   abort: Record<string, never>;
 }
-
-/** Why a request failed. `code` is stable; errno, call and path are there when a system call failed. */
-export interface WireError {
-  code: GuestErrorCode;
-  message: string;
-  errno?: string;
-  syscall?: string;
-  path?: string;
-}
-
-/** Stable codes of the guest's refusals. The host maps them to YAVM_E_GUEST_… errors. */
-export type GuestErrorCode =
-  | 'bad-request'
-  | 'unknown-request'
-  | 'not-configured'
-  | 'already-configured'
-  | 'unknown-process'
-  | 'spawn-failed'
-  | 'unknown-user'
-  | 'mount-failed'
-  | 'module-failed'
-  | 'disk-missing'
-  | 'network-failed'
-  | 'gpu-failed'
-  | 'file-failed'
-  | 'bad-archive'
-  | 'shutting-down'
-  | 'internal';
 
 /** The guest found bytes on a port that are no frames; that port is dead from then on. */
 export interface ProtocolErrorEvent {

@@ -1,5 +1,6 @@
 /** What an activity's VMs have used, those that ended included. */
-import type { Vm, VmEnd } from '../runtime/vm.ts';
+import type { Vm } from '../runtime/vm.ts';
+import type { VmEnd } from '../runtime/vm-end.ts';
 import { readProcessUsage } from '../usage/process.ts';
 import type { RuntimeUsage } from './types.ts';
 

@@ -129,6 +129,11 @@ export class GuestClient {
     return withDeadline(this.#hello.promise, milliseconds, "the guest's agent", { signal });
   }
 
+  /** The guest said so long ago, and will not again. */
+  greeted(hello: Hello): void {
+    this.#greet(hello);
+  }
+
   /** Any request that needs no stream; see {@link Requests.send} for the errors. */
   request<Op extends Operation>(body: RequestOf<Op>, options?: RequestOptions): Promise<ReplyOf[Op]> {
     return this.#requests.send(body, options);

@@ -12,4 +12,5 @@ export type { KvmVerdict } from './start-cache.ts';
 export { StartCache } from './start-cache.ts';
 export { type StartOptions, startVm } from './start-vm.ts';
 export type * from './types.ts';
-export { Vm, type VmEnd } from './vm.ts';
+export { Vm } from './vm.ts';
+export type { VmEnd } from './vm-end.ts';

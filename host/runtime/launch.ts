@@ -35,10 +35,12 @@ export interface LaunchSpec {
   /** For `tsc_early_khz`, see kernelWords. */
   tscKhz?: number;
   kernelWords?: readonly string[];
-  /** `fd`: a descriptor of ours, taken over. */
-  disks: readonly DiskArguments[];
+  /** `fd`: a descriptor of ours, taken over; null: a placeholder. */
+  disks: readonly (DiskArguments | null)[];
   /** Each backend's `fd` is taken over too. */
   nics: readonly NicArguments[];
+  /** Both descriptors are taken over; `state` where the machine is to go on from one. */
+  template?: { ram: number; mode: 'make' | 'use'; state?: number } | null;
   userNetwork?: UserNetwork | null;
   /** Each `fd` is taken over too. */
   shareDevices?: readonly ShareArguments[];
@@ -56,6 +58,8 @@ export interface Qemu {
   qmp: Connect;
   /** Reading end of what the serial console prints. */
   consolePipe: number;
+  /** QEMU's number of the open state that it is to go on from. */
+  state: number | null;
   /** The last of what QEMU prints. */
   messages: TextTail;
   exited: Promise<ExitStatus>;
@@ -89,7 +93,14 @@ export function launchQemu(spec: LaunchSpec, native: Native): Qemu {
   try {
     const cards = spec.cards ?? [];
     for (const { lock } of cards) descriptors.give(lock);
-    const disks = spec.disks.map((disk) => ({ ...disk, fd: descriptors.give(disk.fd) }));
+    const disks = spec.disks.map(give);
+    const template = spec.template
+      ? {
+          mode: spec.template.mode,
+          ram: descriptors.give(spec.template.ram),
+          state: spec.template.state === undefined ? null : descriptors.give(spec.template.state),
+        }
+      : null;
     const shares = (spec.shareDevices ?? []).map((share) => ({ ...share, fd: descriptors.give(share.fd) }));
     const nics = spec.nics.map(({ mac, backend }) => ({ mac, backend: give(backend) }));
     const userNetwork = give(spec.userNetwork ?? null);
@@ -114,6 +125,7 @@ export function launchQemu(spec: LaunchSpec, native: Native): Qemu {
       disks,
       nics,
       userNetwork,
+      template,
       shares,
       display: spec.gpu === undefined || spec.gpu.kind === 'pci' ? null : spec.gpu.kind,
       cards,
@@ -129,6 +141,7 @@ export function launchQemu(spec: LaunchSpec, native: Native): Qemu {
       startTime: startTimeOf(pid) ?? 0,
       ports: { control: over(control.end), data: over(data.end), log: over(log.end) },
       qmp: over(qmp.end),
+      state: template?.state ?? null,
       consolePipe: console_.read,
       messages: readMessages(messages.read),
       ...watchExit(native, pid, pidfd),

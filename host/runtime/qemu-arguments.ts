@@ -37,6 +37,14 @@ export interface NicArguments {
   backend: NicBackend | null;
 }
 
+/** The guest's memory as a file: what a template is made with, and what VMs are made from. */
+export interface TemplateArguments {
+  /** As large as the memory; opened anew through /proc, for both directions. */
+  ram: number;
+  /** `make`: what the guest writes goes into the file. `use`: it is this VM's own, and the machine waits for its state. */
+  mode: 'make' | 'use';
+}
+
 /** A card of the host, all of it. */
 export interface CardArguments {
   functions: readonly { slot: string; number: number }[];
@@ -57,10 +65,10 @@ export interface QemuSpec {
   kernel: number;
   initramfs: number;
   kernelWords: string;
-  /** At most as many as PCI_SLOTS.disks. */
-  disks: DiskArguments[];
+  /** At most as many as PCI_SLOTS.disks; null: nothing but the place of one. */
+  disks: readonly (DiskArguments | null)[];
   /** At most as many as PCI_SLOTS.nics. */
-  nics: NicArguments[];
+  nics: readonly NicArguments[];
   userNetwork?: UserNetwork | null;
   /** At most as many as PCI_SLOTS.shares. */
   shares: ShareArguments[];
@@ -68,6 +76,8 @@ export interface QemuSpec {
   display?: 'virtio' | 'bochs' | null;
   /** At most as many as PCI_SLOTS.rootPorts. */
   cards?: readonly CardArguments[];
+  /** Null: memory is QEMU's own, and the machine starts from nothing. */
+  template?: TemplateArguments | null;
   /** Connected sockets. */
   control: number;
   data: number;
@@ -98,7 +108,7 @@ export function qemuArguments(spec: QemuSpec): string[] {
     ...ports(spec),
     ...['-object', 'rng-builtin,id=rng0'],
     ...['-device', `virtio-rng-pci,rng=rng0,disable-legacy=on,${pciAddress(PCI_SLOTS.rng)}`],
-    ...spec.disks.flatMap(disk),
+    ...spec.disks.flatMap((each, index) => (each === null ? placeholderDisk(index) : disk(each, index))),
     ...spec.nics.flatMap(nic),
     ...(spec.userNetwork ? userNetworkArguments(spec.userNetwork, PCI_SLOTS.nics.length) : []),
     ...spec.shares.flatMap(share),
@@ -107,6 +117,8 @@ export function qemuArguments(spec: QemuSpec): string[] {
     // Tells of a panic at once; the guest's driver finds it through ACPI.
     ...['-device', 'pvpanic'],
     ...['-device', `isa-debug-exit,iobase=0x${DEBUG_EXIT_PORT.toString(16)},iosize=0x01`],
+    // The state comes when the monitor says from where: before, its capabilities have to be set.
+    ...(spec.template?.mode === 'use' ? ['-incoming', 'defer'] : []),
   ];
 }
 
@@ -114,13 +126,16 @@ export function qemuArguments(spec: QemuSpec): string[] {
  * vmport, smm, sata, smbus: what q35 has by default and nobody here uses is only there to be attacked.
  * `thread=multi`: one host thread a vCPU, also where QEMU would not choose it by itself.
  */
-function machine({ accel, cpuModel, cpus, memoryMiB, shares, cards = [] }: QemuSpec): string[] {
+function machine({ accel, cpuModel, cpus, memoryMiB, shares, cards = [], template }: QemuSpec): string[] {
   // A file server reads and writes the guest's memory itself, and gets it as a descriptor.
   const shared = shares.some(({ kind }) => kind === 'virtiofs');
-  const ownMemory = shared || cards.length > 0;
+  const ownMemory = shared || cards.length > 0 || template;
+  const object = template
+    ? templateMemory(memoryMiB, template)
+    : memory(memoryMiB, shared, cards.length > 0 ? cpus : 0);
   const hole = holeFor(cards.map(({ window }) => window));
   return [
-    ...(ownMemory ? ['-object', memory(memoryMiB, shared, cards.length > 0 ? cpus : 0)] : []),
+    ...(ownMemory ? ['-object', object] : []),
     '-machine',
     `q35,vmport=off,smm=off,sata=off,smbus=off,dump-guest-core=off${ownMemory ? ',memory-backend=memory' : ''}`,
     ...(hole === null ? [] : ['-global', `q35-pcihost.pci-hole64-size=${hole / MIB}M`]),
@@ -146,6 +161,12 @@ function memory(memoryMiB: number, shared: boolean, touchers: number): string {
   const kind = shared ? 'memory-backend-memfd' : 'memory-backend-ram';
   const size = `${kind},id=memory,size=${memoryMiB}M${shared ? ',share=on' : ''}`;
   return touchers === 0 ? size : `${size},prealloc=on,prealloc-threads=${Math.min(touchers, MAX_TOUCHERS)}`;
+}
+
+/** A shared mapping is left out of the state that is saved (`x-ignore-shared`); a private one of the same file brings it back. */
+function templateMemory(memoryMiB: number, { ram, mode }: TemplateArguments): string {
+  const share = mode === 'make' ? 'on' : 'off';
+  return `memory-backend-file,id=memory,size=${memoryMiB}M,mem-path=/proc/self/fd/${ram},share=${share}`;
 }
 
 /** A pty for people, and a descriptor for the record. `logappend`: a pipe cannot be truncated. */
@@ -188,6 +209,16 @@ function disk({ serial, fd, readOnly, durable, reserved }: DiskArguments, index:
     `driver=raw,node-name=${node},${access},${cache},file.driver=file,file.filename=${fdSet(fd)}`,
     '-device',
     `virtio-blk-pci,drive=${node},serial=${escapeCommas(serial)},${errors}disable-legacy=on,${pciAddress(slotOf(PCI_SLOTS.disks, index))}`,
+  ];
+}
+
+/** One sector that reads as zeros. No driver is bound to it, see the guest's `prepare`. */
+function placeholderDisk(index: number): string[] {
+  const node = `disk${index}`;
+  return [
+    ...['-blockdev', `driver=null-co,node-name=${node},size=512,read-zeroes=on`],
+    '-device',
+    `virtio-blk-pci,drive=${node},disable-legacy=on,${pciAddress(slotOf(PCI_SLOTS.disks, index))}`,
   ];
 }
 

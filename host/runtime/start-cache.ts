@@ -132,7 +132,7 @@ export function bootKey(accel: 'kvm' | 'tcg', qemu: string, assets: BootAssets, 
 }
 
 /** The manifest names kernel and initramfs by checksum. Without one: what the files look like. */
-function assetsKey(assets: BootAssets): string {
+export function assetsKey(assets: BootAssets): string {
   try {
     return digest(readFileSync(assets.manifest, 'utf8'), assets.kernel);
   } catch {
@@ -141,7 +141,7 @@ function assetsKey(assets: BootAssets): string {
 }
 
 /** What changes when a file is replaced: cheaper than reading 20 MB of QEMU. */
-function identityOf(path: string): string {
+export function identityOf(path: string): string {
   try {
     const { dev, ino, size, mtimeMs, mode, uid, gid, rdev } = statSync(path);
     // A device's modification time is that of the last write to it.

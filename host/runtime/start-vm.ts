@@ -5,6 +5,7 @@ import type { Native } from '../../native/face.ts';
 import { loadNative } from '../../native/load.ts';
 import { type PassedCard, passCards } from '../gpu/select.ts';
 import { HOST } from '../gpu/sysfs.ts';
+import { toError } from '../lib/errors.ts';
 import { type Logger, silentLogger } from '../lib/logger.ts';
 import { cacheFolder, runBase } from '../lib/paths.ts';
 import { startTimeOf } from '../lib/process.ts';
@@ -16,11 +17,15 @@ import { readTscKhz } from './host-clock.ts';
 import { cleanUp } from './janitor.ts';
 import { launchQemu } from './launch.ts';
 import { qemuUser } from './privileges.ts';
-import type { DiskArguments } from './qemu-arguments.ts';
+import type { DiskArguments, NicArguments } from './qemu-arguments.ts';
 import { createRunFolder } from './run-folder.ts';
 import { type ShareServers, startShareServers } from './share-servers.ts';
 import { bootKey, StartCache } from './start-cache.ts';
-import type { Phase, PhaseName, VmRecord, VmSpec } from './types.ts';
+import { chooseTemplate, startChoice } from './template/choose.ts';
+import { fillSlots } from './template/placeholders.ts';
+import type { TemplateShape } from './template/shape.ts';
+import type { OpenTemplate } from './template/store.ts';
+import type { Phase, PhaseName, StartChoice, VmRecord, VmSpec } from './types.ts';
 import type { UserNetwork } from './user-network.ts';
 import { Vm } from './vm.ts';
 import { openDisks } from './vm-disks.ts';
@@ -59,34 +64,49 @@ export async function startVm(spec: VmSpec, options: StartOptions = {}): Promise
   const { nics = [], userNetwork } = options;
   const cables = [...nics, userNetwork].flatMap((end) => end?.fd ?? []);
   try {
-    return await startWith(native, cables, spec, options);
-  } catch (error) {
+    return await startWith(native, spec, options);
+  } finally {
     for (const fd of cables) native.close(fd);
-    throw error;
   }
 }
 
-/** `cables`: descriptors of the NICs, emptied when the launcher has taken them over. */
-async function startWith(native: Native, cables: number[], spec: VmSpec, options: StartOptions): Promise<Vm> {
+/** What a start has at hand. All descriptors stay this side's: QEMU gets copies, for there may be a second one. */
+interface Kit {
+  native: Native;
+  logger: Logger;
+  spec: VmSpec;
+  options: StartOptions;
+  phase: ReturnType<typeof stopwatch>;
+  cache: StartCache;
+  /** Names this kind of boot, see bootKey. */
+  bootKey: string;
+  /** Until hello, milliseconds. */
+  bootDeadline: number;
+  runBase: string;
+  shape: TemplateShape;
+  disks: readonly DiskArguments[];
+  nics: readonly NicArguments[];
+  cards: readonly PassedCard[];
+}
+
+async function startWith(native: Native, spec: VmSpec, options: StartOptions): Promise<Vm> {
   const { signal, env = process.env, logger = silentLogger } = options;
   const phase = stopwatch(options.onPhase);
   checkSpec(spec);
+  const choice = startChoice(spec.start, env);
   const nics = planNics(spec, options.nics);
   signal?.throwIfAborted();
-  const program = findProgram('qemu-system-x86_64', env);
+  const qemu = findProgram('qemu-system-x86_64', env);
   const cache = new StartCache(cacheFolder(env));
   const base = runBase(env);
   cleanUp(base, native, logger);
-  const folder = createRunFolder(base, native);
-  let vm: Vm | undefined;
   let disks: DiskArguments[] = [];
   let cards: PassedCard[] = [];
-  let disk: DiskGauge | undefined;
-  let shares: ShareServers | undefined;
   try {
     cards = claimCards(spec, native);
-    const { accel, cpuModel } = await chooseAccelerator(spec.accel, {
-      assets: spec.assets,
+    const { assets, cpus, memoryMiB } = spec;
+    const accelerator = await chooseAccelerator(spec.accel, {
+      assets,
       native,
       cache,
       cacheFolder: cacheFolder(env),
@@ -94,54 +114,148 @@ async function startWith(native: Native, cables: number[], spec: VmSpec, options
       cpuModel: options.cpuModel,
       signal,
     });
+    const { accel } = accelerator;
     phase('accelerator');
     disks = await openDisks(spec, signal);
-    disk = new DiskGauge(disks.filter(({ readOnly }) => !readOnly).map(({ fd }) => fd));
     phase('disk');
-    const { manifest } = spec.assets;
-    shares = startShareServers(spec.shares ?? [], { native, folder: folder.path, env, manifest });
-    // From here on the descriptors are the launcher's.
-    const [opened, passed] = [disks.splice(0), cards.splice(0)];
-    cables.length = 0;
-    const qemu = launchQemu(
-      {
-        ...spec,
-        name: `ya-vm-${folder.id}`,
-        accel,
-        cpuModel,
-        tscKhz: accel === 'tcg' ? readTscKhz() : undefined,
-        disks: opened,
-        nics,
-        userNetwork: options.userNetwork,
-        shareDevices: shares.devices,
-        cards: passed,
-      },
+    const key = bootKey(accel, qemu, assets, cpus);
+    const kit: Kit = {
       native,
-    );
-    vm = new Vm({ folder, qemu, logger, disk, shares, record: recordOf(spec, folder.id, accel, qemu) });
-    options.onVm?.(vm);
-    const key = bootKey(accel, program, spec.assets, spec.cpus);
-    const deadline = options.bootDeadline ?? bootDeadline(accel, cache.bootTime(key)) + lockingTime(spec);
-    const { boot } = await vm.boot(deadline, signal);
-    const agent = Math.max(0, boot.hello - boot.init);
-    const whole = phase('kernel', agent);
-    cache.addBoot(key, whole);
-    options.onPhase?.({ name: 'agent', milliseconds: Math.round(agent) });
-    await vm.configure(spec, deadline, signal);
+      logger,
+      spec,
+      options,
+      phase,
+      cache,
+      bootKey: key,
+      bootDeadline: options.bootDeadline ?? bootDeadline(accel, cache.bootTime(key)) + lockingTime(spec),
+      runBase: base,
+      shape: { ...accelerator, cpus, memoryMiB, assets, tscKhz: accel === 'tcg' ? readTscKhz() : undefined },
+      disks,
+      nics,
+      cards,
+    };
+    const vm = (await startFromTemplate(kit, choice, qemu)) ?? (await startFromBoot(kit));
+    await vm.configure(spec, kit.bootDeadline, signal).catch(async (error) => {
+      await vm.kill();
+      throw error;
+    });
     phase('file systems');
     // The start is over: of 39 MB of Node's code and constants, what follows needs a quarter.
     native.dropProgramPages();
     return vm;
+  } finally {
+    for (const { fd } of disks) native.close(fd);
+    for (const { lock } of cards) closeSync(lock);
+  }
+}
+
+/** A guest whose hello was heard. */
+async function startFromBoot(kit: Kit): Promise<Vm> {
+  const { options, phase } = kit;
+  const vm = launch(kit, null);
+  try {
+    options.onVm?.(vm);
+    const { boot } = await vm.boot(kit.bootDeadline, options.signal);
+    const agent = Math.max(0, boot.hello - boot.init);
+    kit.cache.addBoot(kit.bootKey, phase('kernel', agent));
+    options.onPhase?.({ name: 'agent', milliseconds: Math.round(agent) });
+    return vm;
   } catch (error) {
-    if (vm) {
-      await vm.kill();
-    } else {
-      for (const { fd } of disks) native.close(fd);
-      for (const { lock } of cards) closeSync(lock);
-      disk?.close();
-      await shares?.close();
-      folder.remove();
-    }
+    await vm.kill();
+    throw error;
+  }
+}
+
+/** Until a guest that was restored answers, milliseconds: it takes some 75 under emulation. */
+const RESTORE_DEADLINE = { kvm: 5000, tcg: 15_000 } as const;
+
+/** The same, from a template. Null: there is none, or it is of no use; why is in the log. */
+async function startFromTemplate(kit: Kit, choice: StartChoice, qemu: string): Promise<Vm | null> {
+  const { native, logger, spec, options, phase, shape } = kit;
+  const { env = process.env, signal, userNetwork } = options;
+  const chosen = await chooseTemplate(
+    choice,
+    shape,
+    { ...spec, userNetwork },
+    {
+      env,
+      native,
+      logger,
+      qemu,
+      runBase: kit.runBase,
+      bootDeadline: kit.bootDeadline,
+      signal,
+      onBuilt: () => phase('template'),
+    },
+  );
+  if (chosen === null) return null;
+  const { store, key, template } = chosen;
+  let vm: Vm | undefined;
+  try {
+    vm = launch(kit, template);
+    await vm.restore(template.record.hello, RESTORE_DEADLINE[shape.accel], signal);
+    options.onVm?.(vm);
+    phase('restore');
+    return vm;
+  } catch (error) {
+    await vm?.kill();
+    signal?.throwIfAborted();
+    if (choice === 'template') throw error;
+    logger.warn(
+      { template: key, err: toError(error) },
+      'a template is dropped, and the VM boots: it was not restored',
+    );
+    store.drop(key);
+    return null;
+  } finally {
+    closeSync(template.ram);
+    closeSync(template.state);
+  }
+}
+
+/** @throws see launchQemu; nothing is left then */
+function launch(kit: Kit, template: OpenTemplate | null): Vm {
+  const { native, logger, spec, options, shape } = kit;
+  const { env = process.env } = options;
+  const copy = <T extends { fd: number }>(taken: T): T => ({ ...taken, fd: native.dup(taken.fd) });
+  const folder = createRunFolder(kit.runBase, native);
+  let disk: DiskGauge | undefined;
+  let shares: ShareServers | undefined;
+  try {
+    disk = new DiskGauge(kit.disks.filter(({ readOnly }) => !readOnly).map(({ fd }) => fd));
+    const { manifest } = spec.assets;
+    shares = startShareServers(spec.shares ?? [], { native, folder: folder.path, env, manifest });
+    const disks = kit.disks.map(copy);
+    const nics = kit.nics.map(({ mac, backend }) => ({ mac, backend: backend && copy(backend) }));
+    const qemu = launchQemu(
+      {
+        ...spec,
+        ...shape,
+        name: `ya-vm-${folder.id}`,
+        ...(template === null ? { disks, nics } : fillSlots(disks, nics)),
+        template: template && {
+          mode: 'use',
+          ram: native.dup(template.ram),
+          state: native.dup(template.state),
+        },
+        userNetwork: options.userNetwork && copy(options.userNetwork),
+        shareDevices: shares.devices,
+        cards: kit.cards.map((card) => ({ ...card, lock: native.dup(card.lock) })),
+      },
+      native,
+    );
+    return new Vm({
+      folder,
+      qemu,
+      logger,
+      disk,
+      shares,
+      record: recordOf(spec, folder.id, shape.accel, qemu),
+    });
+  } catch (error) {
+    disk?.close();
+    void shares?.close();
+    folder.remove();
     throw error;
   }
 }

@@ -19,6 +19,9 @@ export interface BootAssets {
 
 export type AccelChoice = 'auto' | 'kvm' | 'tcg';
 
+/** `template`: or not at all. */
+export type StartChoice = 'auto' | 'cold' | 'template';
+
 /** How the guest reaches a folder of the host: by a server of its own (virtiofsd), or by QEMU itself. */
 export type ShareKind = 'virtiofs' | '9p';
 
@@ -61,6 +64,8 @@ export interface VmSpec {
   cpus: number;
   hostname: string;
   accel: AccelChoice;
+  /** Default auto: from a template where one fits, which is made where there is none; else by a boot. */
+  start?: StartChoice;
   mounts?: MountSpec[];
   disks?: VolumeDisk[];
   /** Folders of the host, seen in the VM as they are: changes show on the other side at once. */
@@ -81,7 +86,17 @@ export interface VmSpec {
 
 /** The phases of a start that a person is shown, in order; each is reported with its duration. */
 /** `image`: before the VM's own, when the command line had to build one. */
-export type PhaseName = 'image' | 'accelerator' | 'disk' | 'kernel' | 'agent' | 'file systems' | 'command';
+/** `template`: made, for this VM and those after it. `restore` stands for `kernel` and `agent`. */
+export type PhaseName =
+  | 'image'
+  | 'accelerator'
+  | 'disk'
+  | 'template'
+  | 'restore'
+  | 'kernel'
+  | 'agent'
+  | 'file systems'
+  | 'command';
 export interface Phase {
   name: PhaseName;
   milliseconds: number;

@@ -5,6 +5,18 @@ import { printable } from '../lib/logger.ts';
 import { AGENT_EXIT } from './qemu-arguments.ts';
 import type { QmpEvent } from './qmp.ts';
 
+/** How a VM ended. */
+export interface VmEnd {
+  /** `stopped` and `killed`: as asked; `failed`: by itself, or because of what its guest did. */
+  reason: 'stopped' | 'killed' | 'failed';
+  /** Why it failed: what everyone who waited for it got. */
+  error: YavmError | null;
+  /** Whether the guest ended its processes and unmounted its file systems before. */
+  orderly: boolean;
+  /** What QEMU took in all, seconds. */
+  cpuSeconds: number;
+}
+
 /** What is known when QEMU is gone. */
 export interface EndFacts {
   exit: Pick<ExitStatus, 'code' | 'signal'>;

@@ -6,6 +6,7 @@ import type { NicBackend } from '../network/types.ts';
 import { MIN_DISK } from './disk-size.ts';
 import { PCI_SLOTS } from './pci-slots.ts';
 import type { NicArguments } from './qemu-arguments.ts';
+import { realSlots, throughPlaceholders } from './template/placeholders.ts';
 import type { ShareKind, VmSpec } from './types.ts';
 
 /** virtio-blk serials, by which the guest finds its disks. */
@@ -39,9 +40,8 @@ export type MachineSpec = Pick<
 
 /** @throws {YavmError} YAVM_E_VM_SPEC for a VM that cannot be built. */
 export function checkSpec(spec: MachineSpec): void {
-  const { layers, root, disks: volumes = [], memoryMiB, cpus, network, shares = [], gpu, driverLayer } = spec;
-  const disks =
-    layers.length + volumes.length + ('disk' in root ? 1 : 0) + (driverLayer === undefined ? 0 : 1);
+  const { root, memoryMiB, cpus, network, shares = [], gpu } = spec;
+  const disks = diskCount(spec);
   const cards = gpu?.kind === 'pci' ? gpu.slots.length : 0;
   const nics = network?.links?.length ?? 0;
   const problems: [boolean, string][] = [
@@ -69,6 +69,11 @@ export function checkSpec(spec: MachineSpec): void {
   if (problem) throw new YavmError('YAVM_E_VM_SPEC', `a VM cannot have ${problem[1]}`);
 }
 
+/** Disks in all, in the order of openDisks. */
+export function diskCount({ layers, root, disks = [], driverLayer }: MachineSpec): number {
+  return layers.length + disks.length + ('disk' in root ? 1 : 0) + (driverLayer === undefined ? 0 : 1);
+}
+
 /**
  * The NICs of the links that the guest is to configure; `cables` in their order, null and absent ones lead nowhere.
  * @throws {YavmError} YAVM_E_VM_SPEC
@@ -92,12 +97,14 @@ export interface ConfigureFacts {
   logLevel: LogLevel;
   /** How its shared folders reach it; default virtiofs. */
   shares?: ShareKind;
+  /** Of a VM from a template: its devices are among placeholders, and its NICs have the placeholders' MACs. */
+  placeholders?: ReadonlyMap<string, string> | null;
 }
 
 /** What the guest is told after its hello. */
 export function planConfigure(
   spec: VmSpec,
-  { now, entropy, logLevel, shares = 'virtiofs' }: ConfigureFacts,
+  { now, entropy, logLevel, shares = 'virtiofs', placeholders = null }: ConfigureFacts,
 ): ConfigureRequest {
   return {
     op: 'configure',
@@ -105,9 +112,10 @@ export function planConfigure(
     layers: spec.layers.map((_, index) => ({ serial: layerSerial(index) })),
     upper: 'disk' in spec.root ? { serial: ROOT_SERIAL, errors: spec.root.errors } : { ram: spec.root.ram },
     mounts: planMounts(spec, shares),
-    network: spec.network,
+    network: spec.network && throughPlaceholders(spec.network, placeholders),
     gpu: planGpu(spec),
     modules: spec.modules,
+    slots: placeholders ? realSlots(diskCount(spec), spec.network?.links?.length ?? 0) : undefined,
     clock: now / 1000,
     entropy,
     logLevel,

@@ -22,31 +22,23 @@ import { isYavmError, toError, YavmError } from '../lib/errors.ts';
 import type { Logger } from '../lib/logger.ts';
 import type { Command } from './command.ts';
 import { ConsoleLog } from './console-log.ts';
+import { findConsolePath } from './console-path.ts';
 import type { DiskGauge } from './disk-gauge.ts';
 import { DiskWatch } from './disk-watch.ts';
 import { GuestClient, type RunOptions, type WriteFilesOptions } from './guest-client.ts';
+import { KeptRecord } from './kept-record.ts';
 import type { Qemu } from './launch.ts';
 import type { Sink } from './output-stream.ts';
 import { Qmp } from './qmp.ts';
 import type { RequestOptions } from './requests.ts';
 import { CONSOLE_FILE, type RunFolder } from './run-folder.ts';
 import type { ShareServers } from './share-servers.ts';
+import { loadState } from './template/monitor.ts';
+import { placeholdersOf, throughPlaceholders } from './template/placeholders.ts';
 import type { CommandSpec, VmRecord, VmSpec, VmState } from './types.ts';
-import { bootTimeout, describeEnd, type EndFacts } from './vm-end.ts';
+import { bootTimeout, describeEnd, type EndFacts, type VmEnd } from './vm-end.ts';
 import { guestLogLevel, planConfigure } from './vm-plan.ts';
 import { VmStateMachine } from './vm-state.ts';
-
-/** How a VM ended. */
-export interface VmEnd {
-  /** `stopped` and `killed`: as asked; `failed`: by itself, or because of what its guest did. */
-  reason: 'stopped' | 'killed' | 'failed';
-  /** Why it failed: what everyone who waited for it got. */
-  error: YavmError | null;
-  /** Whether the guest ended its processes and unmounted its file systems before. */
-  orderly: boolean;
-  /** What QEMU took in all, seconds. */
-  cpuSeconds: number;
-}
 
 export interface VmParts {
   folder: RunFolder;
@@ -81,14 +73,14 @@ export class Vm {
   readonly accel: 'kvm' | 'tcg';
   /** Resolves when the VM is gone and nothing of it is left. Never rejects. */
   readonly ended: Promise<VmEnd>;
-  readonly #folder: RunFolder;
-  readonly #record: VmRecord;
+  readonly #record: KeptRecord;
   readonly #qemu: Qemu;
   readonly #logger: Logger;
   readonly #disk: DiskGauge | undefined;
   readonly #shares: ShareServers | undefined;
   readonly #console: ConsoleLog;
   readonly #monitor: Qmp;
+  #negotiated: Promise<string> | null = null;
   readonly #diskWatch: DiskWatch;
   readonly #client: GuestClient;
   readonly #states: VmStateMachine;
@@ -101,19 +93,20 @@ export class Vm {
   #stopping: Promise<void> | null = null;
   #hello: Hello | null = null;
   #gpus: readonly GuestGpu[] = [];
+  /** Of a VM from a template: see placeholdersOf. */
+  #placeholders: ReadonlyMap<string, string> | null = null;
 
   /** Takes over a QEMU that was just launched; {@link boot} comes next. */
   constructor({ folder, record, qemu, logger, disk, shares }: VmParts) {
     this.id = folder.id;
     this.folder = folder.path;
     this.accel = record.accel;
-    this.#folder = folder;
-    this.#record = record;
+    this.#record = new KeptRecord(folder, record, logger);
     this.#qemu = qemu;
     this.#logger = logger;
     this.#disk = disk;
     this.#shares = shares;
-    this.#states = new VmStateMachine((state) => this.#save({ state }));
+    this.#states = new VmStateMachine((state) => this.#record.save({ state }));
     this.#states.go('launching');
     this.#console = new ConsoleLog(qemu.consolePipe, join(folder.path, CONSOLE_FILE));
     this.#diskWatch = new DiskWatch({
@@ -139,6 +132,11 @@ export class Vm {
   /** QEMU's process, for those who count what it uses. */
   get pid(): number {
     return this.#qemu.pid;
+  }
+
+  /** QEMU's monitor, once {@link boot} is over. */
+  get monitor(): Qmp {
+    return this.#monitor;
   }
 
   /** Bytes that its writable disks take now; 0 without one, and after the end. */
@@ -183,20 +181,43 @@ export class Vm {
     );
   }
 
+  /**
+   * In place of a boot: the machine goes on from a template's state, whose guest has said `hello`. Waits until it answers.
+   * @throws {YavmError} whatever it is, the machine is of no use then, and is to be killed
+   */
+  async restore(hello: Hello, milliseconds: number, signal?: AbortSignal): Promise<void> {
+    this.#advance('booting');
+    this.#placeholders = new Map();
+    this.#hello = hello;
+    this.#client.greeted(hello);
+    await this.#negotiate();
+    await loadState(this.#monitor, this.#qemu.state ?? -1, { deadline: milliseconds, signal });
+    const level = guestLogLevel(this.#logger);
+    await this.#client.request({ op: 'log-level', level }, { deadline: milliseconds, signal });
+    this.#findConsole();
+  }
+
   /** Tells the guest what it is to be. @throws {GuestRequestError} what it cannot do; the VM's end. */
   async configure(spec: VmSpec, milliseconds: number, signal?: AbortSignal): Promise<Ready> {
     this.#advance('configuring');
+    if (this.#placeholders) this.#placeholders = placeholdersOf(spec);
     const request = planConfigure(spec, {
       now: Date.now(),
       entropy: randomBytes(64),
       logLevel: guestLogLevel(this.#logger),
       shares: this.#shares?.kind,
+      placeholders: this.#placeholders,
     });
     const deadline = Math.max(milliseconds, CONFIGURE_LEAST);
     const ready = await this.#client.request(request, { deadline, signal });
     this.#gpus = ready.gpus ?? [];
     this.#advance('running');
     return ready;
+  }
+
+  #negotiate(): Promise<string> {
+    this.#negotiated ??= this.#monitor.negotiate(MONITOR_DEADLINE);
+    return this.#negotiated;
   }
 
   /** @throws {YavmError} the VM's end, when that came first. */
@@ -226,7 +247,8 @@ export class Vm {
   }
 
   async network(network: NetworkSpec): Promise<void> {
-    await this.#client.request({ op: 'network', network });
+    const seen = throughPlaceholders(network, this.#placeholders);
+    await this.#client.request({ op: 'network', network: seen });
   }
 
   /** A file, or with `tar` anything as a tar, into `sink`; see {@link GuestClient.readFiles}. */
@@ -336,7 +358,7 @@ export class Vm {
     this.#console.close();
     this.#disk?.close();
     this.#states.go('ended');
-    this.#removeFolder();
+    this.#record.remove();
     return {
       reason: failure ? 'failed' : (this.#asked ?? 'failed'),
       error: failure,
@@ -362,37 +384,10 @@ export class Vm {
   /** Finds the console's pty and writes it down; nothing depends on it. */
   #findConsole(): void {
     const find = async () => {
-      await this.#monitor.negotiate(MONITOR_DEADLINE);
-      const path = consolePath(await this.#monitor.execute('query-chardev'));
-      if (path) this.#save({ console: path });
+      await this.#negotiate();
+      const path = await findConsolePath(this.#monitor);
+      if (path) this.#record.save({ console: path });
     };
     find().catch((error) => this.#logger.debug({ vm: this.id, err: toError(error) }, "no console's pty"));
   }
-
-  #removeFolder(): void {
-    try {
-      this.#folder.remove();
-    } catch (error) {
-      this.#logger.warn({ vm: this.id, err: toError(error) }, 'cannot remove the run folder');
-    }
-  }
-
-  #save(change: Partial<VmRecord>): void {
-    Object.assign(this.#record, change);
-    try {
-      this.#folder.write(this.#record);
-    } catch (error) {
-      this.#logger.warn({ vm: this.id, err: toError(error) }, 'cannot write vm.json');
-    }
-  }
-}
-
-/** From `query-chardev`'s answer: the pty behind the chardev `console`. */
-function consolePath(answer: unknown): string | null {
-  for (const device of Array.isArray(answer) ? answer : []) {
-    const { label, filename } = (device ?? {}) as Record<string, unknown>;
-    const [, path] = label === 'console' ? (String(filename).match(/^pty:(\/dev\/pts\/\d+)$/) ?? []) : [];
-    if (path) return path;
-  }
-  return null;
 }

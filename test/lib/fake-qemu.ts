@@ -91,6 +91,7 @@ export async function fakeQemu(): Promise<FakeQemu> {
       ports: ports as Qemu['ports'],
       qmp: qmp.connect,
       consolePipe,
+      state: null,
       messages: new TextTail(4096),
       exited,
       kill: () => {

@@ -5,7 +5,7 @@ import { testContext } from '../lib/cli.ts';
 import { readSource, sourceFiles } from '../lib/source-tree.ts';
 
 /** Codes that the guest's own make: they are put together from this list, and stand nowhere as a whole. */
-const GUEST_CODES = [...readSource('guest/protocol/messages.ts').matchAll(/^ {2}\| '([a-z-]+)'/gm)]
+const GUEST_CODES = [...readSource('guest/protocol/wire-error.ts').matchAll(/^ {2}\| '([a-z-]+)'/gm)]
   .map((match) => match[1] as string)
   .map((code) => `YAVM_E_GUEST_${code.toUpperCase().replaceAll('-', '_')}`);
 

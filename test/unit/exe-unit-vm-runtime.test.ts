@@ -11,7 +11,8 @@ import { VmRuntime, type VmRuntimeOptions } from '../../host/exe-unit/vm-runtime
 import type { ImageInfo } from '../../host/image/verify.ts';
 import { deferred } from '../../host/lib/deferred.ts';
 import { silentLogger } from '../../host/lib/logger.ts';
-import type { Vm, VmEnd } from '../../host/runtime/vm.ts';
+import type { Vm } from '../../host/runtime/vm.ts';
+import type { VmEnd } from '../../host/runtime/vm-end.ts';
 import { MemoryFiles } from '../lib/memory-files.ts';
 import type { Owner } from '../lib/vm.ts';
 

@@ -92,7 +92,7 @@ t.test('troubleshooting.md lists every error code, and no other', async (t) => {
 /** The guest's codes, from the type that lists them. */
 function guestCodes(): GuestErrorCode[] {
   const [, union = ''] =
-    /export type GuestErrorCode =([^;]+);/.exec(readSource('guest/protocol/messages.ts')) ?? [];
+    /export type GuestErrorCode =([^;]+);/.exec(readSource('guest/protocol/wire-error.ts')) ?? [];
   return [...union.matchAll(/'([a-z-]+)'/g)].map((match) => match[1] as GuestErrorCode);
 }
 

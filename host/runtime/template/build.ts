@@ -1,0 +1,187 @@
+/** Makes a template: boots a machine with nothing behind its devices, has it prepare, and keeps its memory and state. */
+import {
+  closeSync,
+  ftruncateSync,
+  mkdirSync,
+  openSync,
+  renameSync,
+  rmSync,
+  statfsSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { open } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Native } from '../../../native/face.ts';
+import { isDiskFull, YavmError } from '../../lib/errors.ts';
+import type { Logger } from '../../lib/logger.ts';
+import { startTimeOf } from '../../lib/process.ts';
+import { launchQemu } from '../launch.ts';
+import { qemuUser } from '../privileges.ts';
+import { createRunFolder, ensurePrivate } from '../run-folder.ts';
+import { Vm } from '../vm.ts';
+import { sparseChecksum } from './checksum.ts';
+import { saveState } from './monitor.ts';
+import { PLACEHOLDERS } from './placeholders.ts';
+import { RAM, RECORD, STATE, stampOf, type TemplateRecord } from './record.ts';
+import type { TemplateShape } from './shape.ts';
+import type { TemplateStore } from './store.ts';
+
+export interface BuildParts {
+  store: TemplateStore;
+  native: Native;
+  logger: Logger;
+  /** Parent of the run folders. */
+  runBase: string;
+  /** Milliseconds until hello. */
+  bootDeadline: number;
+  signal?: AbortSignal;
+}
+
+const MIB = 1024 ** 2;
+/** What a guest has written when it says hello, with room to spare; bytes. On a full disk a write to the file is a SIGBUS. */
+const ROOM = 256 * MIB;
+const SAVE_DEADLINE = 30_000;
+/** What the guest must be able to do. */
+const FEATURE = 'prepare';
+
+/**
+ * Builds the template `key` of `shape`, unless it is there or another process is at it.
+ * @returns false: another is at it
+ * @throws {YavmError} YAVM_E_TEMPLATE, and what a VM's start fails with; nothing is left then
+ */
+export async function buildTemplate(key: string, shape: TemplateShape, parts: BuildParts): Promise<boolean> {
+  const { store, native } = parts;
+  ensurePrivate(store.folder);
+  const lock = store.lock(key, native);
+  if (lock === null) return false;
+  try {
+    if (store.has(key)) return true;
+    store.clean(native);
+    const folder = join(store.folder, `.${key}`);
+    rmSync(folder, { recursive: true, force: true });
+    mkdirSync(folder, { mode: 0o700 });
+    try {
+      checkRoom(folder, shape.memoryMiB * MIB);
+      await fill(folder, key, shape, parts);
+      store.drop(key);
+      renameSync(folder, store.path(key));
+    } catch (error) {
+      rmSync(folder, { recursive: true, force: true });
+      if (!isDiskFull(error)) throw error;
+      throw new YavmError('YAVM_E_TEMPLATE', `${store.folder}: no room for a template`, { cause: error });
+    }
+    store.prune(key);
+    return true;
+  } finally {
+    closeSync(lock);
+  }
+}
+
+async function fill(folder: string, key: string, shape: TemplateShape, parts: BuildParts): Promise<void> {
+  const { accel, cpuModel, cpus, memoryMiB } = shape;
+  const [ram, state] = [join(folder, RAM), join(folder, STATE)];
+  const vm = launch(createRam(ram, memoryMiB * MIB), shape, parts);
+  try {
+    const hello = await vm.boot(parts.bootDeadline, parts.signal);
+    if (!hello.features.includes(FEATURE)) {
+      throw new YavmError('YAVM_E_TEMPLATE', `the guest's agent ${hello.agent} cannot prepare a template`, {
+        hint: 'Rebuild the initramfs: ya-vm initramfs build',
+      });
+    }
+    await vm.request({ op: 'prepare' }, { signal: parts.signal });
+    await vm.monitor.execute('stop');
+    await saveState(vm.monitor, state, { deadline: SAVE_DEADLINE, signal: parts.signal });
+    await vm.kill();
+    await flush(ram);
+    const record: TemplateRecord = {
+      key,
+      made: new Date().toISOString(),
+      accel,
+      cpuModel,
+      cpus,
+      memoryMiB,
+      kernel: hello.kernel,
+      hello,
+      ram: await describe(ram, parts.signal),
+      state: await describe(state, parts.signal),
+    };
+    writeFileSync(join(folder, RECORD), `${JSON.stringify(record)}\n`, { mode: 0o600 });
+    await flush(join(folder, RECORD));
+  } finally {
+    await vm.kill();
+  }
+}
+
+/** The memory: QEMU's user opens it anew, and so must own it. @returns it, open */
+function createRam(path: string, size: number): number {
+  const fd = openSync(path, 'wx+', 0o600);
+  try {
+    ftruncateSync(fd, size);
+    return fd;
+  } catch (error) {
+    closeSync(fd);
+    throw error;
+  }
+}
+
+/** Takes `ram` over. */
+function launch(ram: number, shape: TemplateShape, { native, logger, runBase }: BuildParts): Vm {
+  const folder = createRunFolder(runBase, native);
+  try {
+    const user = qemuUser();
+    if (user !== null) native.chownFd(ram, user.uid, user.gid);
+    const { disks, nics } = PLACEHOLDERS;
+    const qemu = launchQemu(
+      { ...shape, name: `ya-vm-${folder.id}`, disks, nics, template: { ram, mode: 'make' } },
+      native,
+    );
+    return new Vm({
+      folder,
+      qemu,
+      logger,
+      record: {
+        id: folder.id,
+        title: 'template',
+        supervisor: { pid: process.pid, startTime: startTimeOf(process.pid) ?? 0 },
+        qemu: { pid: qemu.pid, startTime: qemu.startTime },
+        state: 'new',
+        started: new Date().toISOString(),
+        memoryMiB: shape.memoryMiB,
+        cpus: shape.cpus,
+        accel: shape.accel,
+        layers: [],
+        hostname: '',
+        console: null,
+      },
+    });
+  } catch (error) {
+    folder.remove();
+    throw error;
+  }
+}
+
+/** Its checksum, and how it looks now. */
+async function describe(path: string, signal?: AbortSignal): Promise<TemplateRecord['ram']> {
+  const sha256 = await sparseChecksum(path, signal);
+  return { sha256, stamp: stampOf(statSync(path, { bigint: true })) };
+}
+
+/** After a loss of power it must not be there in part, with a stamp that fits. */
+async function flush(path: string): Promise<void> {
+  const file = await open(path, 'r');
+  try {
+    await file.datasync();
+  } finally {
+    await file.close();
+  }
+}
+
+function checkRoom(folder: string, memory: number): void {
+  const { bavail, bsize } = statfsSync(folder);
+  if (bavail * bsize >= Math.min(ROOM, memory)) return;
+  throw new YavmError(
+    'YAVM_E_TEMPLATE',
+    `${folder}: fewer than ${Math.min(ROOM, memory) / MIB} MiB are free`,
+  );
+}

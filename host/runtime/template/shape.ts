@@ -1,0 +1,80 @@
+/** What decides a template: VMs of one shape start from the same one. Pure, but for what it reads of the files named. */
+import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { kernelWords } from '../kernel-words.ts';
+import { qemuArguments } from '../qemu-arguments.ts';
+import { assetsKey, identityOf } from '../start-cache.ts';
+import type { BootAssets, VmSpec } from '../types.ts';
+import { PLACEHOLDERS } from './placeholders.ts';
+
+/** What VMs of one template have in common. */
+export interface TemplateShape {
+  accel: 'kvm' | 'tcg';
+  /** QEMU's -cpu. */
+  cpuModel: string;
+  cpus: number;
+  memoryMiB: number;
+  assets: BootAssets;
+  /** For `tsc_early_khz`, see kernelWords. */
+  tscKhz?: number;
+}
+
+/** Raised when a template of before would not do: for what the arguments do not show. */
+const FORMAT = 1;
+
+/**
+ * Names a template: QEMU and its version, all of its arguments, kernel and initramfs, the host's CPU. Whatever of it changes,
+ * the old template is not found any more.
+ */
+export function templateKey(shape: TemplateShape, qemu: string): string {
+  const cpuinfo = readText('/proc/cpuinfo');
+  return templateKeyOf(shape, {
+    qemu: identityOf(qemu),
+    assets: assetsKey(shape.assets),
+    cpu: cpuOf(cpuinfo),
+  });
+}
+
+/** {@link templateKey} of facts that were read. */
+export function templateKeyOf(
+  { assets: _, tscKhz, ...shape }: TemplateShape,
+  facts: { qemu: string; assets: string; cpu: string },
+): string {
+  const none = { shares: [], control: 0, data: 0, log: 0, qmp: 0, consoleLog: 0, kernel: 0, initramfs: 0 };
+  const template = { ram: 0, mode: 'make' } as const;
+  const words = kernelWords(shape.accel, tscKhz);
+  const args = qemuArguments({ ...shape, ...none, ...PLACEHOLDERS, template, kernelWords: words, name: '' });
+  const parts = [`format ${FORMAT}`, facts.qemu, facts.assets, facts.cpu, ...args];
+  return createHash('sha256').update(parts.join('\0')).digest('hex').slice(0, 32);
+}
+
+/** Model and features of the host's first CPU, from /proc/cpuinfo: a snapshot does not move to another. */
+export function cpuOf(cpuinfo: string): string {
+  const lines = cpuinfo.slice(0, cpuinfo.indexOf('\n\n')).split('\n');
+  return lines.filter((line) => /^(vendor_id|cpu family|model|stepping|flags)\s*:/.test(line)).join('\n');
+}
+
+/** What a VM has that no template has; null: nothing, it can start from one. For the log and the person who reads it. */
+export function whyCold(spec: ColdFacts): string | null {
+  const { shares = [], gpu, modules, kernelWords = [], userNetwork } = spec;
+  if (shares.length > 0) return 'folders of the host are shared with it';
+  if (gpu !== undefined) return 'it has a graphics card';
+  if (userNetwork) return "its way to the internet is QEMU's user network";
+  if (kernelWords.length > 0) return 'its kernel gets words of its own';
+  const { blacklist = [], options = {} } = modules ?? {};
+  if (blacklist.length > 0 || Object.keys(options).length > 0)
+    return 'its kernel modules have options of their own';
+  return null;
+}
+
+export type ColdFacts = Pick<VmSpec, 'shares' | 'gpu' | 'modules' | 'kernelWords'> & {
+  userNetwork?: unknown;
+};
+
+function readText(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch {
+    return '';
+  }
+}

@@ -1,0 +1,204 @@
+/** Where templates are kept: a folder each, named by its key, complete from the moment that it has that name. */
+import { closeSync, fstatSync, openSync, readdirSync, rmSync, statSync, utimesSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Native } from '../../../native/face.ts';
+import { hasErrno, toError, YavmError } from '../../lib/errors.ts';
+import { cacheFolder } from '../../lib/paths.ts';
+import { parseSize } from '../../lib/size.ts';
+import { sparseChecksum } from './checksum.ts';
+import { RAM, RECORD, readRecord, STATE, sameStamp, stampOf, type TemplateRecord } from './record.ts';
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+/** Folder of the templates; default in the cache. A tmpfs is fine: they are as large as what a VM has used at its start. */
+export const FOLDER_VARIABLE = 'YA_VM_TEMPLATES';
+/** Most bytes of them together; 0: none are made. */
+export const LIMIT_VARIABLE = 'YA_VM_TEMPLATES_LIMIT';
+const LIMIT = 4 * 1024 ** 3;
+
+const KEY = /^[0-9a-f]{32}$/;
+const BUILDING = /^\.([0-9a-f]{32})$/;
+const BLOCK = 512;
+
+/** An open template: what is opened stays as it is, whatever becomes of its folder. */
+export interface OpenTemplate {
+  record: TemplateRecord;
+  ram: number;
+  state: number;
+}
+
+export interface ListedTemplate {
+  record: TemplateRecord;
+  /** Bytes of the disk. */
+  size: number;
+  used: Date;
+}
+
+export class TemplateStore {
+  readonly folder: string;
+  readonly limit: number;
+
+  /** @throws {YavmError} YAVM_E_USAGE: a limit that is no size */
+  constructor(env: Environment = process.env) {
+    const given = env[FOLDER_VARIABLE];
+    this.folder = given?.startsWith('/') ? given : join(cacheFolder(env), 'templates');
+    this.limit = limitOf(env[LIMIT_VARIABLE]);
+  }
+
+  path(key: string): string {
+    return join(this.folder, key);
+  }
+
+  /**
+   * Opens a template, once its files are as they were when it was made. Null: there is none.
+   * @throws {YavmError} YAVM_E_TEMPLATE: it is damaged, and must not be used
+   */
+  open(key: string): OpenTemplate | null {
+    const folder = this.path(key);
+    let record: TemplateRecord;
+    const opened: number[] = [];
+    try {
+      record = readRecord(join(folder, RECORD));
+      if (record.key !== key) throw new Error('it is that of another template');
+      for (const [name, flags] of [
+        [RAM, 'r+'],
+        [STATE, 'r'],
+      ] as const) {
+        const fd = openSync(join(folder, name), flags);
+        opened.push(fd);
+        if (!sameStamp(stampOf(fstatSync(fd, { bigint: true })), record[name].stamp)) {
+          throw new Error(`the file '${name}' has been changed since the template was made`);
+        }
+      }
+    } catch (error) {
+      for (const fd of opened) closeSync(fd);
+      if (hasErrno(error, 'ENOENT') && !this.has(key)) return null;
+      throw new YavmError('YAVM_E_TEMPLATE', `the template ${folder} cannot be used`, {
+        cause: toError(error),
+        hint: `ya-vm template drop ${key.slice(0, 8)}`,
+      });
+    }
+    touch(join(folder, RECORD));
+    const [ram, state] = opened as [number, number];
+    return { record, ram, state };
+  }
+
+  /** Whether there is one of that name; opening it says whether it is any good. */
+  has(key: string): boolean {
+    return this.#names().includes(key);
+  }
+
+  /** All that are complete, the last used first. */
+  list(): ListedTemplate[] {
+    const listed: ListedTemplate[] = [];
+    for (const key of this.#names().filter((name) => KEY.test(name))) {
+      try {
+        const record = readRecord(join(this.path(key), RECORD));
+        const used = statSync(join(this.path(key), RECORD)).mtime;
+        listed.push({ record, size: this.#sizeOf(key), used });
+      } catch {
+        // Damaged, or dropped meanwhile: whoever wants to use it learns more.
+      }
+    }
+    return listed.sort((a, b) => b.used.getTime() - a.used.getTime());
+  }
+
+  /** Reads all of a template. @returns what is wrong with it, null: nothing. @throws the signal's reason */
+  async verify(key: string, signal?: AbortSignal): Promise<string | null> {
+    try {
+      const open = this.open(key);
+      if (open === null) return 'it is not there';
+      try {
+        for (const name of [RAM, STATE] as const) {
+          const sum = await sparseChecksum(join(this.path(key), name), signal);
+          if (sum !== open.record[name].sha256) return `the content of its file '${name}' has changed`;
+        }
+        return null;
+      } finally {
+        closeSync(open.ram);
+        closeSync(open.state);
+      }
+    } catch (error) {
+      signal?.throwIfAborted();
+      return toError(toError(error).cause ?? error).message;
+    }
+  }
+
+  /** Removes one. VMs that were made from it do not notice. @throws what removing fails with */
+  drop(key: string): void {
+    // The record first: half a template is none.
+    rmSync(join(this.path(key), RECORD), { force: true });
+    rmSync(this.path(key), { recursive: true, force: true });
+  }
+
+  /** Removes those not used for longest until the rest fits, and those that cannot be read. @returns the keys removed */
+  prune(keep: string): string[] {
+    const listed = this.list();
+    const known = new Set(listed.map(({ record }) => record.key));
+    const damaged = this.#names().filter((name) => KEY.test(name) && !known.has(name));
+    const gone = [...damaged];
+    let size = 0;
+    for (const { record, size: own } of listed) {
+      size += own;
+      if (size > this.limit && record.key !== keep) gone.push(record.key);
+    }
+    for (const key of gone) this.drop(key);
+    return gone;
+  }
+
+  /** Removes what builders that were killed have left. @param native for their locks */
+  clean(native: Pick<Native, 'flock'>): void {
+    for (const name of this.#names()) {
+      const [, key] = BUILDING.exec(name) ?? [];
+      if (key === undefined) continue;
+      const lock = this.lock(key, native);
+      if (lock === null) continue;
+      rmSync(join(this.folder, name), { recursive: true, force: true });
+      closeSync(lock);
+    }
+  }
+
+  /**
+   * The right to build a template, until the descriptor is closed; null: another has it. The file stays: who waits for a lock
+   * must wait for the same one.
+   */
+  lock(key: string, native: Pick<Native, 'flock'>): number | null {
+    const fd = openSync(join(this.folder, `${key}.lock`), 'a', 0o600);
+    if (native.flock(fd, true)) return fd;
+    closeSync(fd);
+    return null;
+  }
+
+  #names(): string[] {
+    try {
+      return readdirSync(this.folder);
+    } catch (error) {
+      if (hasErrno(error, 'ENOENT')) return [];
+      throw error;
+    }
+  }
+
+  #sizeOf(key: string): number {
+    return [RAM, STATE].reduce((sum, name) => sum + statSync(join(this.path(key), name)).blocks * BLOCK, 0);
+  }
+}
+
+function limitOf(text: string | undefined): number {
+  if (text === undefined || text === '') return LIMIT;
+  if (text === '0') return 0;
+  try {
+    return parseSize(text);
+  } catch (cause) {
+    throw new YavmError('YAVM_E_USAGE', `${LIMIT_VARIABLE} is not the size of a disk`, { cause });
+  }
+}
+
+/** For who asks which template was used last; one that cannot be marked is used all the same. */
+function touch(path: string): void {
+  try {
+    const now = new Date();
+    utimesSync(path, now, now);
+  } catch {
+    return;
+  }
+}
