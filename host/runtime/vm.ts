@@ -211,6 +211,7 @@ export class Vm {
     const deadline = Math.max(milliseconds, CONFIGURE_LEAST);
     const ready = await this.#client.request(request, { deadline, signal });
     this.#gpus = ready.gpus ?? [];
+    this.#logger.debug({ vm: this.id, steps: ready.steps }, 'the VM is configured');
     this.#advance('running');
     return ready;
   }
