@@ -1,7 +1,7 @@
 # Every target is one script; `make` alone lists them. README.md shows the two that a newcomer needs.
 .DEFAULT_GOAL := help
 # `everything` is `build` and what only tests and the bench need.
-.PHONY: help setup build everything dist run test soak interop bench check format clean
+.PHONY: help setup build everything dist docs run test soak interop bench check format clean
 MAKEFLAGS += --no-print-directory
 
 help: ## this list
@@ -18,6 +18,9 @@ everything: setup
 
 dist: setup ## what people install, in build/out/dist: one program, .tar.zst, .deb
 	@build/node.sh build/main.ts --dist
+
+docs: setup ## pages that are made from data: docs/troubleshooting.md
+	@build/node.sh build/docs.ts
 
 run: build ## boot a VM, run a command in it, show its output
 	@build/demo.sh

@@ -1,7 +1,24 @@
 /** The host's errors: each has a stable code that scripts and documentation can rely on, and often a hint on what to do. */
+// The type alone: the texts of the table are loaded by `ya-vm explain`, and never by the start of a program.
+import type { ErrorCode } from '../errors/table.ts';
 
-/** Codes are `YAVM_E_` and words; docs/cli.md lists those that a user of the command line can meet. */
-export type ErrorCode = `YAVM_E_${string}`;
+/**
+ * The codes of the table in host/errors. Does a new one not compile? Give it a row in the file of its section there,
+ * then write docs/troubleshooting.md anew: `build/node.sh build/docs.ts`.
+ */
+export type { ErrorCode };
+
+/** Longest code that is taken from another program. */
+const MAX_CODE_CHARACTERS = 64;
+
+/**
+ * A code that another process or thread sent. It may be of another version of ya-vm, and not in our table: it is shown
+ * all the same. Null: no code.
+ */
+export function receivedCode(text: unknown): ErrorCode | null {
+  if (typeof text !== 'string' || text.length > MAX_CODE_CHARACTERS) return null;
+  return /^YAVM_E_[A-Z0-9_]+$/.test(text) ? (text as ErrorCode) : null;
+}
 
 export interface YavmErrorOptions {
   /** What made this happen; kept in the chain that {@link describeError} prints. */

@@ -1,5 +1,5 @@
 /** Errors that cross to another process or thread: what their readers look at, with what made them happen. */
-import { type ErrorCode, toError, YavmError } from './errors.ts';
+import { receivedCode, toError, YavmError } from './errors.ts';
 
 export interface WireError {
   code?: string;
@@ -27,8 +27,9 @@ export function errorToWire(thrown: unknown, depth: number = 0): WireError {
 /** The error that it was, as far as its readers look at it. */
 export function errorFromWire({ code, message, hint, errno, syscall, cause }: WireError): Error {
   const made = cause === undefined ? undefined : errorFromWire(cause);
-  const error = code?.startsWith('YAVM_E_')
-    ? new YavmError(code as ErrorCode, message, { hint, cause: made })
+  const ours = receivedCode(code);
+  const error = ours
+    ? new YavmError(ours, message, { hint, cause: made })
     : Object.assign(new Error(message, { cause: made }), { code });
   return Object.assign(error, { errno, syscall });
 }

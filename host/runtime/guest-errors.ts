@@ -10,9 +10,15 @@ const HINTS: Partial<Record<GuestErrorCode, string>> = {
   'module-failed': 'Rebuild the initramfs with that module: ya-vm initramfs build --module NAME',
 };
 
-/** `spawn-failed` → `YAVM_E_GUEST_SPAWN_FAILED`. */
+type Words<Code extends string> = Code extends `${infer First}-${infer Rest}`
+  ? `${Uppercase<First>}_${Words<Rest>}`
+  : Uppercase<Code>;
+/** The host's codes for the guest's. */
+type HostCode = `YAVM_E_GUEST_${Words<GuestErrorCode>}`;
+
+/** `spawn-failed` → `YAVM_E_GUEST_SPAWN_FAILED`. Does it not compile? The guest has a code without a row in host/errors. */
 export function guestErrorCode(code: GuestErrorCode): ErrorCode {
-  return `YAVM_E_GUEST_${code.toUpperCase().replaceAll('-', '_')}`;
+  return `YAVM_E_GUEST_${code.toUpperCase().replaceAll('-', '_')}` as HostCode;
 }
 
 /** A request that the guest refused or could not carry out. errno, syscall and path tell which call failed there. */

@@ -39,7 +39,9 @@ export const ROWS: Row[] = [
   { of: 'guest', ours: ['guest', ADDON], packages: [] },
 
   // The host: from the general to the particular.
-  { of: 'host/lib', ours: [], packages: ['node:', 'pino'] },
+  // Data: the codes are types for all, the texts are for who explains them.
+  { of: 'host/errors', ours: [], packages: [] },
+  { of: 'host/lib', ours: ['host/errors/table.ts'], packages: ['node:', 'pino'] },
   { of: 'host/image', ours: ['host/lib'], packages: ['node:'] },
   { of: 'host/driver-layer', ours: ['host/lib', 'host/image', 'initramfs'], packages: ['node:'] },
   { of: 'host/network', ours: ['host/lib', 'host/gsb', 'guest/protocol', ADDON], packages: ['node:'] },
@@ -115,7 +117,10 @@ export const ROWS: Row[] = [
   // Tools and tests stand outside.
   {
     of: 'build',
-    ours: ['build', 'initramfs', 'host/image', 'host/lib', 'host/provider/descriptor.ts', ADDON],
+    ours: [
+      ...['build', 'initramfs', 'host/errors', 'host/image', 'host/lib', 'host/provider/descriptor.ts'],
+      ADDON,
+    ],
     packages: ['node:', 'esbuild', 'postject'],
   },
   {

@@ -13,7 +13,7 @@ import { bootTest } from '../../host/cli/boot-test.ts';
 import type { BootVm } from '../../host/cli/boot-test-image.ts';
 import { runProgram } from '../../host/cli/program.ts';
 import { deferred } from '../../host/lib/deferred.ts';
-import { YavmError } from '../../host/lib/errors.ts';
+import { type ErrorCode, YavmError } from '../../host/lib/errors.ts';
 import type { CommandResult, CommandSpec, VmSpec } from '../../host/runtime/types.ts';
 import { ciFiles } from '../lib/ci-page.ts';
 import { testContext } from '../lib/cli.ts';
@@ -86,9 +86,9 @@ t.test('which files are an initramfs', async (t) => {
 });
 
 t.test("a host's errors are told from an image's", async (t) => {
-  const of = (code: string) => judgeError(new YavmError(`YAVM_E_${code}`, 'x')).outcome;
-  t.equal(of('QEMU_MISSING'), 'error');
-  t.equal(of('GUEST_PANIC'), 'failed');
+  const of = (code: ErrorCode) => judgeError(new YavmError(code, 'x')).outcome;
+  t.equal(of('YAVM_E_QEMU_MISSING'), 'error');
+  t.equal(of('YAVM_E_GUEST_PANIC'), 'failed');
   t.equal(judgeError(new Error('a bug')).outcome, 'error');
 });
 

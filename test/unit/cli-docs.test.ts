@@ -4,30 +4,6 @@ import { runProgram } from '../../host/cli/program.ts';
 import { testContext } from '../lib/cli.ts';
 import { readSource, sourceFiles } from '../lib/source-tree.ts';
 
-/** Codes that the guest's own make: they are put together from this list, and stand nowhere as a whole. */
-const GUEST_CODES = [...readSource('guest/protocol/wire-error.ts').matchAll(/^ {2}\| '([a-z-]+)'/gm)]
-  .map((match) => match[1] as string)
-  .map((code) => `YAVM_E_GUEST_${code.toUpperCase().replaceAll('-', '_')}`);
-
-t.test('every error code is explained, and none that does not exist', async (t) => {
-  const documented = new Set(readSource('docs/troubleshooting.md').match(/YAVM_E_[A-Z0-9_]+/g));
-  const sources = sourceFiles().filter((file) => /^(host|initramfs)\/.*\.ts$/.test(file));
-  const codes = sources.flatMap((file) => readSource(file).match(/YAVM_E_[A-Z0-9_]+/g) ?? []);
-  // Codes that end in _ are the beginnings of families in comments and templates.
-  const known = new Set([...codes, ...GUEST_CODES].filter((code) => !code.endsWith('_')));
-  t.ok(known.size > 40 && GUEST_CODES.length > 10, 'codes were found');
-  t.same(
-    [...known].filter((code) => !documented.has(code)),
-    [],
-    'not explained',
-  );
-  t.same(
-    [...documented].filter((code) => !known.has(code)),
-    [],
-    'not there',
-  );
-});
-
 t.test('every command is described, and every option of run that the page names is there', async (t) => {
   const page = readSource('docs/cli.md');
   for (const { name } of COMMANDS) t.ok(page.includes(`ya-vm ${name}`), name);

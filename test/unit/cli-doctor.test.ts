@@ -325,7 +325,7 @@ t.test('programs that most VMs do without are warnings', async (t) => {
     const missing = probes({
       find: (program) => {
         if (program !== name) return `/usr/bin/${program}`;
-        throw new YavmError('YAVM_E_MISSING', `${name} is not installed`, { hint: 'install it' });
+        throw new YavmError('YAVM_E_MKSQUASHFS_MISSING', `${name} is not installed`, { hint: 'install it' });
       },
     });
     t.match(await find(name, missing), { status: 'warn', detail: without, fix: 'install it' });

@@ -60,14 +60,14 @@ t.test('words after the command belong to it, without -- too', async (t) => {
 
 t.test('an error is one line with its code and a hint, on standard error', async (t) => {
   const { code, out, err } = await program(['work'], async () => {
-    throw new YavmError('YAVM_E_X', 'it broke\u001b[31m', {
+    throw new YavmError('YAVM_E_IMAGE', 'it broke\u001b[31m', {
       cause: new Error('deep down'),
       hint: 'Mend it.',
     });
   });
   t.equal(code, EXIT.failure);
   t.equal(out, '');
-  t.equal(err, 'ya-vm: it broke\\x1b[31m: deep down (YAVM_E_X)\n  hint: Mend it.\n');
+  t.equal(err, 'ya-vm: it broke\\x1b[31m: deep down (YAVM_E_IMAGE)\n  hint: Mend it.\n');
 });
 
 t.test('an error that nobody foresaw says so; its stack comes when it is asked for', async (t) => {

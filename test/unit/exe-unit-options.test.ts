@@ -237,7 +237,7 @@ t.test(
 
     const { logger, records } = keepingLogger();
     const safe = redacted(logger, redactor).child({ url: 'http://a:b@c/' });
-    const error = new YavmError('YAVM_E_X', 'no s3cret-value', { cause: new Error('from http://u:p@h/') });
+    const error = new YavmError('YAVM_E_HTTP', 'no s3cret-value', { cause: new Error('from http://u:p@h/') });
     safe.warn(
       { err: error, list: ['s3cret-value', { deep: 'http://u:p@h' }], bytes: Buffer.from('s3') },
       'at s3cret-value',
@@ -250,7 +250,7 @@ t.test(
     t.match(records[0], {
       level: 'warn',
       message: 'at ***',
-      fields: { url: 'http://***@c/', err: { message: 'no ***', code: 'YAVM_E_X', name: 'YavmError' } },
+      fields: { url: 'http://***@c/', err: { message: 'no ***', code: 'YAVM_E_HTTP', name: 'YavmError' } },
     });
     t.type(records[0]?.fields.err, Error, 'so that its stack is written');
   },

@@ -120,7 +120,7 @@ t.test('calls of peers: by the longest name, answered with Ok, Err, 400 or 500',
   await gsb.bind('/public/a/Timeout', { unary: () => Promise.reject(new RpcError('timeout')) });
   await gsb.bind('/public/a/Broken', {
     unary: () => {
-      throw new YavmError('YAVM_E_SOMETHING', 'broken');
+      throw new YavmError('YAVM_E_SPOOL', 'broken');
     },
   });
   await gsb.bind('/public/a/Strange', { unary: () => 2n ** 65n });
@@ -138,7 +138,7 @@ t.test('calls of peers: by the longest name, answered with Ok, Err, 400 or 500',
   t.same(value((await ask('/public/a/Timeout')).data), { Err: 'timeout' });
   const broken = await ask('/public/a/Broken');
   t.match(broken, { code: 500, replyType: 'full' });
-  t.equal(text(broken.data), 'broken (YAVM_E_SOMETHING)');
+  t.equal(text(broken.data), 'broken (YAVM_E_SPOOL)');
   t.match(await ask('/public/a/Strange'), { code: 500 });
   const garbage = await ask('/public/a/Exec', { raw: Uint8Array.of(9, 9, 9) });
   t.equal(garbage.code, 500);

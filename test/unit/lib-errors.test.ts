@@ -6,6 +6,7 @@ import {
   hasErrno,
   isAbortError,
   isYavmError,
+  receivedCode,
   toError,
   YavmError,
 } from '../../host/lib/errors.ts';
@@ -20,10 +21,10 @@ t.test('an error says what failed, why, its code, and what to do', async (t) => 
 });
 
 t.test('the innermost causes are named, once each, with the outermost code', async (t) => {
-  const inner = new YavmError('YAVM_E_INNER', 'the disk is full', { hint: 'Make room.' });
+  const inner = new YavmError('YAVM_E_DISK_FULL', 'the disk is full', { hint: 'Make room.' });
   const middle = new Error('the disk is full', { cause: inner });
-  const outer = new YavmError('YAVM_E_OUTER', 'no VM', { cause: middle });
-  t.equal(describeError(outer), 'no VM: the disk is full (YAVM_E_OUTER)\n  hint: Make room.');
+  const outer = new YavmError('YAVM_E_ROOT_DISK', 'no VM', { cause: middle });
+  t.equal(describeError(outer), 'no VM: the disk is full (YAVM_E_ROOT_DISK)\n  hint: Make room.');
   t.equal(findYavmError(new Error('x', { cause: inner })), inner);
 });
 
@@ -49,15 +50,23 @@ t.test('a chain of causes that loops ends', async (t) => {
 });
 
 t.test('guards tell errors apart', async (t) => {
-  const error = new YavmError('YAVM_E_A', 'a');
+  const error = new YavmError('YAVM_E_IMAGE', 'a');
   t.equal(isYavmError(error), true);
-  t.equal(isYavmError(error, 'YAVM_E_A'), true);
-  t.equal(isYavmError(error, 'YAVM_E_B'), false);
+  t.equal(isYavmError(error, 'YAVM_E_IMAGE'), true);
+  t.equal(isYavmError(error, 'YAVM_E_IMAGE_FORMAT'), false);
   t.equal(isYavmError(new Error('a')), false);
   t.equal(hasErrno(Object.assign(new Error('x'), { code: 'ENOENT' }), 'ENOENT'), true);
   t.equal(hasErrno(new Error('x'), 'ENOENT'), false);
   t.equal(isAbortError(AbortSignal.abort().reason), true);
   t.equal(isAbortError(error), false);
+});
+
+t.test('a code of another program is taken when it looks like one', async (t) => {
+  t.equal(receivedCode('YAVM_E_IMAGE'), 'YAVM_E_IMAGE');
+  t.equal(receivedCode('YAVM_E_OF_A_NEWER_VERSION'), 'YAVM_E_OF_A_NEWER_VERSION');
+  for (const no of ['ENOENT', 'YAVM_E_', 'YAVM_E_x', `YAVM_E_${'X'.repeat(58)}`, 7, undefined]) {
+    t.equal(receivedCode(no), null, String(no));
+  }
 });
 
 t.test('a wait ends at its deadline, names what it waited for, and tells the work to stop', async (t) => {

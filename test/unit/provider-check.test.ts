@@ -99,9 +99,12 @@ t.test('what can be wrong, and the step that says so', async (t) => {
   rmSync(join(gone, 'program'));
   t.match(await check(gone), { steps: ['ok descriptor', 'not ok program'], last: /cannot be executed/ });
   const activity = async () => {
-    throw new YavmError('YAVM_E_X', 'no activity');
+    throw new YavmError('YAVM_E_ACTIVITY_START', 'no activity');
   };
-  t.match(await check(installed(GOOD), activity), { ok: false, last: /no activity \(YAVM_E_X\)/ });
+  t.match(await check(installed(GOOD), activity), {
+    ok: false,
+    last: /no activity \(YAVM_E_ACTIVITY_START\)/,
+  });
 });
 
 t.test('the offer: flat keys, what was proved, and emulation said', async (t) => {

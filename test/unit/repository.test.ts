@@ -1,8 +1,6 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import t from 'tap';
-import type { GuestErrorCode } from '../../guest/protocol/messages.ts';
-import { guestErrorCode } from '../../host/runtime/guest-errors.ts';
 import { readSource, sourceFiles } from '../lib/source-tree.ts';
 
 /** Longest that a source may be, lines. A test file is a list, which is read in parts: it may be longer. */
@@ -70,31 +68,6 @@ t.test('links between pages lead somewhere', async (t) => {
   });
   t.same(dead, []);
 });
-
-t.test('troubleshooting.md lists every error code, and no other', async (t) => {
-  const code = /\bYAVM_E_[A-Z0-9_]*[A-Z0-9]\b/g;
-  const sources = files.filter((file) => /^(host|initramfs)\/.*\.ts$/.test(file));
-  const thrown = new Set(sources.flatMap((file) => readSource(file).match(code) ?? []));
-  for (const name of guestCodes()) thrown.add(guestErrorCode(name));
-  const listed = new Set(readSource('docs/troubleshooting.md').match(code) ?? []);
-  t.same(
-    [...thrown].filter((name) => !listed.has(name)),
-    [],
-    'thrown, but not listed',
-  );
-  t.same(
-    [...listed].filter((name) => !thrown.has(name)),
-    [],
-    'listed, but never thrown',
-  );
-});
-
-/** The guest's codes, from the type that lists them. */
-function guestCodes(): GuestErrorCode[] {
-  const [, union = ''] =
-    /export type GuestErrorCode =([^;]+);/.exec(readSource('guest/protocol/wire-error.ts')) ?? [];
-  return [...union.matchAll(/'([a-z-]+)'/g)].map((match) => match[1] as GuestErrorCode);
-}
 
 /** Paths in backticks: words with a slash that begin with a folder of ours, without wildcards. */
 function pathsIn(text: string): string[] {

@@ -1,0 +1,29 @@
+/** Errors of building kernels and initramfs. */
+import type { Section } from './section.ts';
+
+export const INITRAMFS = {
+  title: 'Building the initramfs',
+  rows: [
+    { codes: ['YAVM_E_INITRAMFS_TOOL'], meaning: 'a program that the builder needs is missing or failed' },
+    {
+      codes: ['YAVM_E_INITRAMFS_PACKAGE'],
+      meaning: 'the kernel package cannot be found, fetched, verified or unpacked',
+    },
+    {
+      codes: ['YAVM_E_INITRAMFS_KERNEL'],
+      meaning: 'the file is no Linux x86-64 kernel, or cannot be unpacked',
+    },
+    {
+      codes: ['YAVM_E_INITRAMFS_CONFIG'],
+      meaning: 'the kernel lacks something that the guest needs; the message names the CONFIG symbols',
+    },
+    { codes: ['YAVM_E_INITRAMFS_MODULE'], meaning: 'a kernel module is missing or does not fit' },
+    { codes: ['YAVM_E_INITRAMFS_CONTENT'], meaning: 'a `--file` or the `/init` cannot be put in' },
+    {
+      codes: ['YAVM_E_KERNEL_SET'],
+      meaning:
+        'a [kernel set](initramfs.md#kernel-sets) that there is not, that is not built for this version of ya-vm, is damaged, or cannot be kept: `ya-vm initramfs sets`',
+    },
+    { codes: ['YAVM_E_INITRAMFS_ARCHIVE'], meaning: 'an initramfs or its manifest cannot be read' },
+  ],
+} as const satisfies Section;
