@@ -4,6 +4,7 @@ import { chmodSync, copyFileSync, mkdirSync, readFileSync, rmSync, statSync, wri
 import { basename, dirname, join } from 'node:path';
 import { ourDescriptor } from '../../host/provider/descriptor.ts';
 import { runTool } from '../tool.ts';
+import type { ShellFile } from './shell-files.ts';
 
 export interface Contents {
   version: string;
@@ -11,6 +12,8 @@ export interface Contents {
   program: string;
   licences: string;
   sbom: string;
+  /** Manual pages and completions. */
+  shell: readonly ShellFile[];
   /** Seconds since 1970, for every file. */
   epoch: number;
   /** A folder for what is in between; emptied. */
@@ -24,7 +27,7 @@ export function packageName(version: string): string {
 
 /** The archive: one folder with the program and what belongs to it. */
 export async function buildArchive(contents: Contents, output: string): Promise<void> {
-  const { version, program, licences, sbom, epoch, work } = contents;
+  const { version, program, licences, sbom, shell, epoch, work } = contents;
   const top = packageName(version);
   emptyFolder(work);
   put(program, join(work, top, 'ya-vm'), 0o755);
@@ -32,6 +35,7 @@ export async function buildArchive(contents: Contents, output: string): Promise<
   put(licences, join(work, top, 'licences.txt'));
   put(sbom, join(work, top, 'sbom.cdx.json'));
   put('docs/install.md', join(work, top, 'install.md'));
+  for (const { archived, bytes } of shell) write(join(work, top, archived), bytes);
   const tar = `${output}.tar`;
   await runTool('tar', [
     ...['--create', '--file', tar, '--directory', work, '--format=ustar', '--sort=name'],
@@ -45,9 +49,9 @@ export async function buildArchive(contents: Contents, output: string): Promise<
 const DEPENDS = 'qemu-system-x86, e2fsprogs, libc6 (>= 2.28), libstdc++6, libgcc-s1';
 const RECOMMENDS = 'passt, squashfs-tools, virtiofsd | qemu-system-common';
 
-/** Debian's package: program, the provider's descriptor, licences. */
+/** Debian's package: program, the provider's descriptor, manual pages, completions, licences. */
 export async function buildDebianPackage(contents: Contents, output: string): Promise<void> {
-  const { version, program, licences, sbom, epoch, work } = contents;
+  const { version, program, licences, sbom, shell, epoch, work } = contents;
   emptyFolder(work);
   const root = join(work, 'root');
   put(program, join(root, 'usr/bin/ya-vm'), 0o755);
@@ -57,6 +61,7 @@ export async function buildDebianPackage(contents: Contents, output: string): Pr
     join(root, 'usr/lib/yagna/plugins/ya-vm.json'),
     ourDescriptor({ version, supervisor: '/usr/bin/ya-vm' }),
   );
+  for (const { installed, bytes } of shell) write(join(root, installed), bytes);
   const kibibytes = Math.ceil(statSync(program).size / 1024) + 64;
   write(join(root, 'DEBIAN/control'), controlFile(version, kibibytes));
   await runTool('env', [
@@ -96,9 +101,9 @@ function put(from: string, to: string, mode = 0o644): void {
   chmodSync(to, mode);
 }
 
-function write(to: string, text: string): void {
+function write(to: string, contents: string | Uint8Array): void {
   mkdirSync(dirname(to), { recursive: true, mode: 0o755 });
-  writeFileSync(to, text);
+  writeFileSync(to, contents);
   chmodSync(to, 0o644);
 }
 

@@ -11,6 +11,7 @@ import { licencesText } from './licences.ts';
 import { components, kernelOf, licenseParts, payloadFiles } from './parts.ts';
 import { writePayload } from './payload.ts';
 import { sbomText } from './sbom.ts';
+import { shellFiles } from './shell-files.ts';
 
 export interface DistPlaces {
   /** Where the product was built. */
@@ -53,7 +54,8 @@ export async function buildPackages(dist: string): Promise<void> {
   const [program, licences, sbom] = ['ya-vm', 'licences.txt', 'sbom.cdx.json'].map((name) =>
     join(dist, name),
   ) as [string, string, string];
-  const contents = { version, program, licences, sbom, epoch: sourceDate(), work };
+  const shell = await shellFiles(version);
+  const contents = { version, program, licences, sbom, shell, epoch: sourceDate(), work };
   const [archive, debian] = packageFiles(dist) as [string, string];
   await buildArchive(contents, archive);
   await buildDebianPackage(contents, debian);
@@ -84,7 +86,7 @@ export function distSteps(places: DistPlaces, inputs: readonly string[]): Step[]
     {
       name: 'dist-packages',
       says: 'archive and Debian package',
-      inputs: ['build/dist', 'docs/install.md', 'host/provider/descriptor.ts', ...made],
+      inputs: [...inputs, 'build/dist', 'docs/install.md', ...made],
       outputs: [...packageFiles(dist), join(dist, 'SHA256SUMS')],
       after: ['dist-program'],
       run: () => buildPackages(dist),

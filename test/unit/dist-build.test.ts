@@ -3,17 +3,34 @@ import { execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { gunzipSync } from 'node:zlib';
 import t from 'tap';
 import { buildArchive, buildDebianPackage, checksums } from '../../build/dist/archives.ts';
 import { packageFolders } from '../../build/dist/licences.ts';
 import { npmComponents, sbomText } from '../../build/dist/sbom.ts';
+import { shellFiles } from '../../build/dist/shell-files.ts';
 import { sourceDate } from '../../build/dist/steps.ts';
+import { allNodes, commandTree } from '../../host/cli/completion-tree.ts';
+import { pageName } from '../../host/cli/man-page.ts';
 import { sha256 } from '../lib/vm.ts';
+
+/** Where Debian's shells look for them, and their names in the archive. */
+const COMPLETIONS = {
+  'bash-completion/completions/ya-vm': 'ya-vm.bash',
+  'zsh/vendor-completions/_ya-vm': '_ya-vm',
+  'fish/vendor_completions.d/ya-vm.fish': 'ya-vm.fish',
+};
 
 const top = mkdtempSync(join(tmpdir(), 'yavm-dist-'));
 t.teardown(() => rmSync(top, { recursive: true, force: true }));
 
-function build(name: string, changed: Date): { folder: string; archive: string; debian: string } {
+interface Built {
+  folder: string;
+  archive: string;
+  debian: string;
+}
+
+async function build(name: string, changed: Date): Promise<Built> {
   const folder = join(top, name);
   mkdirSync(folder);
   const [program, licences, sbom] = ['ya-vm', 'licences.txt', 'sbom.cdx.json'].map((each) => {
@@ -27,21 +44,18 @@ function build(name: string, changed: Date): { folder: string; archive: string; 
     program,
     licences,
     sbom,
+    shell: await shellFiles('1.2.3'),
     epoch: 1_700_000_000,
     work: join(folder, 'work'),
   };
   const [archive, debian] = [join(folder, 'a.tar.zst'), join(folder, 'a.deb')];
-  packages.push(async () => {
-    await buildArchive(contents, archive);
-    await buildDebianPackage(contents, debian);
-  });
+  await buildArchive(contents, archive);
+  await buildDebianPackage(contents, debian);
   return { folder, archive, debian };
 }
-const packages: (() => Promise<void>)[] = [];
 
 t.test('two builds are the same', async (t) => {
-  const [one, two] = [build('one', new Date(1e12)), build('two', new Date())];
-  for (const make of packages) await make();
+  const [one, two] = [await build('one', new Date(1e12)), await build('two', new Date())];
   t.equal(sha256(readFileSync(one.archive)), sha256(readFileSync(two.archive)));
   t.equal(sha256(readFileSync(one.debian)), sha256(readFileSync(two.debian)));
 
@@ -51,6 +65,20 @@ t.test('two builds are the same', async (t) => {
   const fields = execFileSync('dpkg-deb', ['--field', one.debian]).toString();
   t.match(fields, /^Depends: qemu-system-x86, e2fsprogs,/m);
   t.match(fields, /^Recommends: passt, squashfs-tools,/m);
+  const pages = allNodes(await commandTree()).map((node) => `${pageName(node)}.1.gz`);
+  const inArchive = execFileSync('tar', ['-tf', one.archive]).toString();
+  for (const page of pages) {
+    t.ok(listed.includes(` ./usr/share/man/man1/${page}\n`), page);
+    t.ok(inArchive.includes(`/man/man1/${page}\n`), `${page} in the archive`);
+  }
+  for (const [installed, archived] of Object.entries(COMPLETIONS)) {
+    t.ok(listed.includes(` ./usr/share/${installed}\n`), installed);
+    t.ok(inArchive.includes(`/completions/${archived}\n`), archived);
+  }
+  const root = join(one.folder, 'root');
+  execFileSync('dpkg-deb', ['--extract', one.debian, root]);
+  const page = gunzipSync(readFileSync(join(root, 'usr/share/man/man1/ya-vm-run.1.gz'))).toString();
+  t.match(page, /^\.TH "YA\\-VM\\-RUN" 1 "" "ya\\-vm 1\.2\.3"/, 'of this version');
   writeFileSync(join(one.folder, 'SHA256SUMS'), checksums([one.archive, one.debian]));
   execFileSync('sha256sum', ['-c', 'SHA256SUMS'], { cwd: one.folder });
 });
