@@ -121,6 +121,7 @@ export function vmSpecOf(
     cpus: options.cpus,
     hostname: options.hostname,
     accel: options.accel,
+    start: options.start,
     title,
   };
 }

@@ -7,7 +7,7 @@ import { YavmError } from '../lib/errors.ts';
 import { bootFiles } from '../lib/kernel-set.ts';
 import { assetsFolder } from '../lib/paths.ts';
 import { parseSize } from '../lib/size.ts';
-import type { AccelChoice, BootAssets, ShareSpec, VmSpec } from '../runtime/types.ts';
+import type { AccelChoice, BootAssets, ShareSpec, StartChoice, VmSpec } from '../runtime/types.ts';
 import { addGpuOptions, readGpuOptions } from './gpu-option.ts';
 import { addNetworkOptions, readNetworkOptions } from './network-options.ts';
 import {
@@ -38,6 +38,7 @@ const DEFAULT_STORAGE = 2 * 1024 ** 3;
 export const DEMO_IMAGE = 'demo.gvmi';
 
 export const ACCELERATORS: readonly AccelChoice[] = ['auto', 'kvm', 'tcg'];
+export const STARTS: readonly StartChoice[] = ['auto', 'cold', 'template'];
 
 /** Adds the options. */
 export function addVmOptions(command: Command): void {
@@ -96,6 +97,11 @@ export function addVmOptions(command: Command): void {
       'auto',
     )
     .option(
+      '--start <auto|cold|template>',
+      'go on from a template, or boot (default: YA_VM_START, else a template where one fits)',
+      forOption('--start', (text) => parseChoice(text, STARTS, 'start')),
+    )
+    .option(
       '--kernel-set <name>',
       'boot this kernel set: cloud, generic, gpu (default: YA_VM_KERNEL_SET, else cloud)',
     )
@@ -107,7 +113,7 @@ export function addVmOptions(command: Command): void {
   addNetworkOptions(command);
 }
 
-function memoryOption(): Option {
+export function memoryOption(): Option {
   const option = new Option('-m, --memory <size>', 'memory of the VM');
   return option
     .argParser(forOption('--memory', parseMemory))
@@ -132,6 +138,7 @@ export interface VmOptions {
   network: LocalNetworkOptions | null;
   hostname: string;
   accel: AccelChoice;
+  start?: StartChoice;
   name?: string;
   progress: boolean;
 }
@@ -157,6 +164,7 @@ export async function readVmOptions(
     tmpfs?: Tmpfs[];
     hostname: string;
     accel: AccelChoice;
+    start?: StartChoice;
     kernel?: string;
     initramfs?: string;
     kernelSet?: string;
@@ -180,6 +188,7 @@ export async function readVmOptions(
     network: readNetworkOptions(options, environment),
     hostname: given.hostname,
     accel: given.accel,
+    start: given.start,
     name: given.name,
     progress: given.progress,
   };

@@ -185,6 +185,7 @@ async function startFromTemplate(kit: Kit, choice: StartChoice, qemu: string): P
       runBase: kit.runBase,
       bootDeadline: kit.bootDeadline,
       signal,
+      insists: choice === 'template',
       onBuilt: () => phase('template'),
     },
   );

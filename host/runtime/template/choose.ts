@@ -1,11 +1,12 @@
 /** Whether a VM starts from a template, and from which. */
 import type { Native } from '../../../native/face.ts';
+import { sleep } from '../../lib/deadline.ts';
 import { isAbortError, toError, YavmError } from '../../lib/errors.ts';
 import type { Logger } from '../../lib/logger.ts';
 import type { StartChoice } from '../types.ts';
 import { type BuildParts, buildTemplate } from './build.ts';
 import { type ColdFacts, type TemplateShape, templateKey, whyCold } from './shape.ts';
-import { type OpenTemplate, TemplateStore } from './store.ts';
+import { LIMIT_VARIABLE, type OpenTemplate, TemplateStore } from './store.ts';
 
 export interface ChooseOptions {
   env: Readonly<Record<string, string | undefined>>;
@@ -16,6 +17,8 @@ export interface ChooseOptions {
   runBase: string;
   bootDeadline: number;
   signal?: AbortSignal;
+  /** Who can boot in its place waits for nobody, and does not try again what has failed lately. */
+  insists: boolean;
   /** One was built, which took this while. */
   onBuilt(): void;
 }
@@ -26,6 +29,9 @@ export interface Chosen {
   template: OpenTemplate;
 }
 
+const MIB = 1024 ** 2;
+/** Milliseconds between looks whether another process has made it. */
+const BUSY_POLL = 50;
 /** What chooses where nobody says; `auto`, `cold` or `template`. */
 export const START_VARIABLE = 'YA_VM_START';
 
@@ -51,16 +57,13 @@ export async function chooseTemplate(
   options: ChooseOptions,
 ): Promise<Chosen | null> {
   if (choice === 'cold') return null;
-  const { logger, signal } = options;
+  const { env, logger, signal } = options;
+  const store = new TemplateStore(env);
   try {
-    const store = new TemplateStore(options.env);
-    const reason =
-      whyCold(facts) ?? (shape.memoryMiB * 2 ** 20 > store.limit ? tooLarge(shape, store) : null);
+    const reason = whyCold(facts);
     if (reason !== null)
-      throw new YavmError('YAVM_E_TEMPLATE', `the VM cannot start from a template: ${reason}`);
-    const key = templateKey(shape, options.qemu);
-    const template = openOrDrop(store, key, logger) ?? (await build(store, key, shape, options));
-    return template && { store, key, template };
+      throw new YavmError('YAVM_E_TEMPLATE', `no template is made of such a VM: ${reason}`);
+    return await openOrBuild(store, shape, options);
   } catch (error) {
     signal?.throwIfAborted();
     if (choice === 'template' || isAbortError(error)) throw error;
@@ -69,8 +72,63 @@ export async function chooseTemplate(
   }
 }
 
-function tooLarge({ memoryMiB }: TemplateShape, { limit }: TemplateStore): string {
-  return `templates may have ${Math.floor(limit / 2 ** 20)} MiB in all, and its memory is ${memoryMiB} MiB`;
+/**
+ * A shape's template, opened; made if there is none.
+ * @throws {YavmError} YAVM_E_TEMPLATE, and what a VM's start fails with; the signal's reason
+ */
+export async function openOrBuild(
+  store: TemplateStore,
+  shape: TemplateShape,
+  options: ChooseOptions,
+): Promise<Chosen> {
+  if (shape.memoryMiB * MIB > store.limit) throw tooLarge(shape, store);
+  const key = templateKey(shape, options.qemu);
+  const there = openOrDrop(store, key, options.logger);
+  if (there) return { store, key, template: there };
+  const failure = options.insists ? null : store.failure(key);
+  if (failure !== null)
+    throw new YavmError('YAVM_E_TEMPLATE', `it could not be made a while ago: ${failure}`);
+  await build(store, key, shape, options);
+  const template = store.open(key);
+  if (template) return { store, key, template };
+  throw new YavmError('YAVM_E_TEMPLATE', `the template ${key} was removed at once`);
+}
+
+async function build(
+  store: TemplateStore,
+  key: string,
+  shape: TemplateShape,
+  options: ChooseOptions,
+): Promise<void> {
+  const { native, logger, runBase, bootDeadline, signal } = options;
+  const parts: BuildParts = { store, native, logger, runBase, bootDeadline, signal };
+  const end = performance.now() + bootDeadline;
+  try {
+    while (!(await buildTemplate(key, shape, parts))) {
+      if (!options.insists || performance.now() > end) throw new Busy();
+      await sleep(BUSY_POLL, signal);
+    }
+    options.onBuilt();
+  } catch (error) {
+    signal?.throwIfAborted();
+    if (!(error instanceof Busy)) store.noteFailure(key, toError(error).message);
+    throw error;
+  }
+}
+
+/** No failure: the template will be there for the next. */
+class Busy extends YavmError {
+  constructor() {
+    super('YAVM_E_TEMPLATE', 'another process is making the template');
+  }
+}
+
+function tooLarge({ memoryMiB }: TemplateShape, { limit }: TemplateStore): YavmError {
+  return new YavmError(
+    'YAVM_E_TEMPLATE',
+    `templates may take ${Math.floor(limit / MIB)} MiB in all, and the VM's memory is ${memoryMiB} MiB`,
+    { hint: `A larger ${LIMIT_VARIABLE}.` },
+  );
 }
 
 /** A damaged one is removed: the next start would fall over it again. */
@@ -82,19 +140,4 @@ function openOrDrop(store: TemplateStore, key: string, logger: Logger): OpenTemp
     store.drop(key);
     return null;
   }
-}
-
-async function build(
-  store: TemplateStore,
-  key: string,
-  shape: TemplateShape,
-  options: ChooseOptions,
-): Promise<OpenTemplate | null> {
-  const { native, logger, runBase, bootDeadline, signal } = options;
-  const parts: BuildParts = { store, native, logger, runBase, bootDeadline, signal };
-  if (!(await buildTemplate(key, shape, parts))) {
-    throw new YavmError('YAVM_E_TEMPLATE', 'another process is making the template');
-  }
-  options.onBuilt();
-  return store.open(key);
 }

@@ -1,5 +1,15 @@
 /** Where templates are kept: a folder each, named by its key, complete from the moment that it has that name. */
-import { closeSync, fstatSync, openSync, readdirSync, rmSync, statSync, utimesSync } from 'node:fs';
+import {
+  closeSync,
+  fstatSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import type { Native } from '../../../native/face.ts';
 import { hasErrno, toError, YavmError } from '../../lib/errors.ts';
@@ -19,6 +29,9 @@ const LIMIT = 4 * 1024 ** 3;
 const KEY = /^[0-9a-f]{32}$/;
 const BUILDING = /^\.([0-9a-f]{32})$/;
 const BLOCK = 512;
+/** Milliseconds. */
+const FAILURE_KEPT = 600_000;
+const MAX_REASON = 1000;
 
 /** An open template: what is opened stays as it is, whatever becomes of its folder. */
 export interface OpenTemplate {
@@ -88,10 +101,15 @@ export class TemplateStore {
     return this.#names().includes(key);
   }
 
+  /** Of all, damaged ones too. */
+  keys(): string[] {
+    return this.#names().filter((name) => KEY.test(name));
+  }
+
   /** All that are complete, the last used first. */
   list(): ListedTemplate[] {
     const listed: ListedTemplate[] = [];
-    for (const key of this.#names().filter((name) => KEY.test(name))) {
+    for (const key of this.keys()) {
       try {
         const record = readRecord(join(this.path(key), RECORD));
         const used = statSync(join(this.path(key), RECORD)).mtime;
@@ -124,8 +142,30 @@ export class TemplateStore {
     }
   }
 
+  /** Why it could not be made, if that was lately: a boot that leads to nothing is not tried at each start. */
+  failure(key: string): string | null {
+    const path = join(this.folder, `${key}.failed`);
+    try {
+      if (Date.now() - statSync(path).mtimeMs < FAILURE_KEPT)
+        return readFileSync(path, 'utf8').slice(0, MAX_REASON);
+    } catch {
+      return null;
+    }
+    return null;
+  }
+
+  noteFailure(key: string, reason: string): void {
+    try {
+      writeFileSync(join(this.folder, `${key}.failed`), reason.slice(0, MAX_REASON), { mode: 0o600 });
+    } catch {
+      // Then it is tried again.
+      return;
+    }
+  }
+
   /** Removes one. VMs that were made from it do not notice. @throws what removing fails with */
   drop(key: string): void {
+    rmSync(join(this.folder, `${key}.failed`), { force: true });
     // The record first: half a template is none.
     rmSync(join(this.path(key), RECORD), { force: true });
     rmSync(this.path(key), { recursive: true, force: true });
@@ -135,7 +175,7 @@ export class TemplateStore {
   prune(keep: string): string[] {
     const listed = this.list();
     const known = new Set(listed.map(({ record }) => record.key));
-    const damaged = this.#names().filter((name) => KEY.test(name) && !known.has(name));
+    const damaged = this.keys().filter((key) => !known.has(key));
     const gone = [...damaged];
     let size = 0;
     for (const { record, size: own } of listed) {

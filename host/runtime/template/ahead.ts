@@ -1,0 +1,77 @@
+/** Templates that are made before anybody needs one. */
+import { closeSync } from 'node:fs';
+import type { Native } from '../../../native/face.ts';
+import type { Logger } from '../../lib/logger.ts';
+import { cacheFolder, runBase } from '../../lib/paths.ts';
+import { findProgram } from '../../lib/programs.ts';
+import { chooseAccelerator } from '../accelerator.ts';
+import { readTscKhz } from '../host-clock.ts';
+import { bootKey, StartCache } from '../start-cache.ts';
+import type { AccelChoice, BootAssets } from '../types.ts';
+import { bootDeadline } from '../vm-plan.ts';
+import { openOrBuild } from './choose.ts';
+import { TemplateStore } from './store.ts';
+
+/** The VMs that it is for. */
+export interface TemplateRequest {
+  assets: BootAssets;
+  cpus: number;
+  memoryMiB: number;
+  accel: AccelChoice;
+}
+
+export interface AheadOptions {
+  env: Readonly<Record<string, string | undefined>>;
+  native: Native;
+  logger: Logger;
+  signal?: AbortSignal;
+}
+
+export interface MadeTemplate {
+  key: string;
+  /** False: it was there. */
+  built: boolean;
+  milliseconds: number;
+}
+
+/**
+ * Makes the template for VMs of this shape, unless it is there.
+ * @throws {YavmError} YAVM_E_TEMPLATE, and what a VM's start fails with
+ */
+export async function makeTemplate(request: TemplateRequest, options: AheadOptions): Promise<MadeTemplate> {
+  const { env, native, logger, signal } = options;
+  const { assets, cpus, memoryMiB } = request;
+  const began = performance.now();
+  const qemu = findProgram('qemu-system-x86_64', env);
+  const cache = new StartCache(cacheFolder(env));
+  const accelerator = await chooseAccelerator(request.accel, {
+    assets,
+    native,
+    cache,
+    cacheFolder: cacheFolder(env),
+    logger,
+    signal,
+  });
+  const { accel } = accelerator;
+  let built = false;
+  const { key, template } = await openOrBuild(
+    new TemplateStore(env),
+    { ...accelerator, cpus, memoryMiB, assets, tscKhz: accel === 'tcg' ? readTscKhz() : undefined },
+    {
+      env,
+      native,
+      logger,
+      qemu,
+      runBase: runBase(env),
+      bootDeadline: bootDeadline(accel, cache.bootTime(bootKey(accel, qemu, assets, cpus))),
+      signal,
+      insists: true,
+      onBuilt: () => {
+        built = true;
+      },
+    },
+  );
+  closeSync(template.ram);
+  closeSync(template.state);
+  return { key, built, milliseconds: Math.round(performance.now() - began) };
+}
