@@ -61,7 +61,7 @@ export function define(command: Command, act: Act): void {
   act(unbind, (context, options, [slot]) => gpuUnbind(context, options, slot as string, thisHost()));
 }
 
-function thisHost(roots: HostRoots = HOST): GpuHost {
+export function thisHost(roots: HostRoots = HOST): GpuHost {
   const [gid = null] = kvmGroups(modeOf(KVM_DEVICE));
   return {
     facing: { roots, user: (devices) => qemuUser(undefined, devices), locker: loadNative() },

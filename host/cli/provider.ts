@@ -7,11 +7,13 @@ import { YavmError } from '../lib/errors.ts';
 import { packedIndex } from '../lib/packed.ts';
 import { assetsFolder } from '../lib/paths.ts';
 import { checkProvider, type StepResult } from '../provider/check.ts';
+import { checkCards, checkLayer, type GpuCheckHost } from '../provider/gpu-check.ts';
 import { install, type Moved, uninstall } from '../provider/install.ts';
 import { installPlace, type PlaceOptions, providerPlace } from '../provider/places.ts';
 import type { Act } from './commands.ts';
 import { type Context, print, printJson, styleOf } from './context.ts';
 import { EXIT } from './exit.ts';
+import { thisHost } from './gpu.ts';
 import { collect, forOption } from './options.ts';
 import { ownVersion } from './version.ts';
 
@@ -104,6 +106,10 @@ async function checkCommand(context: Context, options: Record<string, unknown>):
       const { tryActivity } = await import('./provider-activity.ts');
       return await tryActivity(context, descriptor, folder);
     },
+    gpu: {
+      cards: (descriptor) => checkCards(descriptor, gpuHost(context)),
+      layer: (descriptor) => checkLayer(descriptor, gpuHost(context)),
+    },
     async report(step) {
       steps.push(step);
       if (options.json) return;
@@ -113,6 +119,10 @@ async function checkCommand(context: Context, options: Record<string, unknown>):
   });
   if (options.json) await printJson(context, { ok, steps });
   return ok ? EXIT.ok : EXIT.unhealthy;
+}
+
+function gpuHost({ env }: Context): GpuCheckHost {
+  return { facing: thisHost().facing, env };
 }
 
 function placeOptions({ dir, system }: Record<string, unknown>): PlaceOptions {

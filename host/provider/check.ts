@@ -8,6 +8,7 @@ import { describeError, YavmError } from '../lib/errors.ts';
 import {
   type Descriptor,
   type DescriptorFile,
+  GPU_RUNTIME_NAME,
   listDescriptors,
   type PluginPlace,
   RUNTIME_NAME,
@@ -24,6 +25,11 @@ export interface CheckOptions {
   env: Readonly<Record<string, string | undefined>>;
   /** Runs an activity with the program; left out where that is not possible. */
   activity?: (descriptor: Descriptor, workFolder: string) => Promise<string>;
+  /** Looks at the cards of a descriptor `vm-nvidia` of ours, and at their driver. */
+  gpu?: {
+    cards(descriptor: Descriptor): string;
+    layer(descriptor: Descriptor): Promise<string>;
+  };
   report(step: StepResult): Promise<void>;
 }
 
@@ -31,15 +37,19 @@ export interface CheckOptions {
 const RUN_DEADLINE = 180_000;
 const MAX_OUTPUT = 1024 * 1024;
 
+type Step = [name: string, work: () => Promise<string> | string];
+
 interface Story {
   descriptor?: Descriptor;
+  /** `vm-nvidia` with the same program; another's is no concern of ours. */
+  gpu?: Descriptor;
   workFolder: string;
 }
 
 /** @returns whether all is well. What a step throws is its finding; steps after it would make no sense. */
-export async function checkProvider({ place, env, activity, report }: CheckOptions): Promise<boolean> {
+export async function checkProvider({ place, env, activity, gpu, report }: CheckOptions): Promise<boolean> {
   const story: Story = { workFolder: mkdtempSync(join(tmpdir(), 'ya-vm-check-')) };
-  const steps: [string, () => Promise<string> | string][] = [
+  const steps: Step[] = [
     ['descriptor', () => findDescriptor(place, story)],
     ['program', () => checkProgram(descriptorOf(story))],
     ['test', () => runTest(descriptorOf(story), story.workFolder, env)],
@@ -47,18 +57,36 @@ export async function checkProvider({ place, env, activity, report }: CheckOptio
   ];
   if (activity) steps.push(['activity', () => activity(descriptorOf(story), story.workFolder)]);
   try {
-    for (const [name, step] of steps) {
-      const result = await resultOf(name, step);
-      await report(result);
-      if (!result.ok) return false;
-    }
-    return true;
+    for (const step of steps) if (!(await passes(step, report))) return false;
+    return story.gpu && gpu ? await checkGpu(story.gpu, gpu, story.workFolder, { env, report }) : true;
   } finally {
     rmSync(story.workFolder, { recursive: true, force: true });
   }
 }
 
-async function resultOf(name: string, step: () => Promise<string> | string): Promise<StepResult> {
+/** Cards and driver are looked at both, whatever is wrong with one of them: their fixes have nothing to do with each other. */
+async function checkGpu(
+  descriptor: Descriptor,
+  gpu: NonNullable<CheckOptions['gpu']>,
+  workFolder: string,
+  { env, report }: Pick<CheckOptions, 'env' | 'report'>,
+): Promise<boolean> {
+  const cards = await passes(['gpu cards', () => gpu.cards(descriptor)], report);
+  const layer = await passes(['gpu driver', () => gpu.layer(descriptor)], report);
+  if (!cards || !layer) return false;
+  return (
+    (await passes(['gpu test', () => runTest(descriptor, workFolder, env)], report)) &&
+    (await passes(['gpu offer', () => runOffer(descriptor, workFolder, env)], report))
+  );
+}
+
+async function passes([name, work]: Step, report: CheckOptions['report']): Promise<boolean> {
+  const result = await resultOf(name, work);
+  await report(result);
+  return result.ok;
+}
+
+async function resultOf(name: string, step: Step[1]): Promise<StepResult> {
   try {
     return { name, ok: true, detail: await step() };
   } catch (error) {
@@ -76,20 +104,25 @@ function findDescriptor(place: PluginPlace, story: Story): string {
   const files = listDescriptors(place);
   const broken = files.find(({ problem }) => problem !== null);
   if (broken) throw checkError(`${broken.path}: ${broken.problem}`, 'The provider would not start.');
-  const found = files.flatMap((file) => ours(file));
+  const found = files.flatMap((file) => named(file, RUNTIME_NAME));
   const [first, second] = found;
   if (!first) throw checkError(`${where}: no runtime '${RUNTIME_NAME}' there`, 'ya-vm provider install');
   if (second) {
     const both = `${first.path} and ${second.path}`;
     throw checkError(`'${RUNTIME_NAME}' is described twice: ${both}`, 'ya-vm provider install --replace');
   }
+  const { supervisor } = first.descriptor;
+  const withCards = files.flatMap((file) => named(file, GPU_RUNTIME_NAME));
   story.descriptor = first.descriptor;
+  story.gpu = withCards.find(({ descriptor }) => descriptor.supervisor === supervisor)?.descriptor;
   return `${first.path}: ${RUNTIME_NAME} ${first.descriptor.version}`;
 }
 
-function ours({ path, descriptors }: DescriptorFile): { path: string; descriptor: Descriptor }[] {
-  const named = descriptors.filter(({ name }) => name === RUNTIME_NAME);
-  return named.map((descriptor) => ({ path, descriptor }));
+function named(
+  { path, descriptors }: DescriptorFile,
+  wanted: string,
+): { path: string; descriptor: Descriptor }[] {
+  return descriptors.filter(({ name }) => name === wanted).map((descriptor) => ({ path, descriptor }));
 }
 
 function checkProgram({ supervisor }: Descriptor): string {

@@ -168,6 +168,11 @@ function failed(what: string, { exitCode, stdout, stderr, bytes }: Outcome): Yav
   });
 }
 
+/** Of the VM of the self-test, MiB. NVIDIA's driver does not start in less than about 1 GiB. */
+export function selfTestMemory(gpu: boolean): number {
+  return gpu ? 2048 : 256;
+}
+
 /** The VM of the self-test. */
 export function selfTestSpec(
   spec: Pick<VmSpec, 'assets' | 'layers' | 'accel' | 'gpu' | 'driverLayer'>,
@@ -177,8 +182,7 @@ export function selfTestSpec(
     ...spec,
     network: { links },
     root: { disk: 64 * 1024 * 1024 },
-    // NVIDIA's driver does not start in less than about 1 GiB.
-    memoryMiB: spec.gpu === undefined ? 256 : 2048,
+    memoryMiB: selfTestMemory(spec.gpu !== undefined),
     cpus: 1,
     hostname: 'golem',
     title: 'self-test',

@@ -94,6 +94,8 @@ export const ROWS: Row[] = [
       'host/lib',
       'host/image',
       'host/runtime',
+      'host/gpu',
+      'host/driver-layer',
       'host/node',
       'host/gsb',
       'host/network',

@@ -3,17 +3,20 @@ import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
+import type { LayerManifest } from '../../host/driver-layer/manifest.ts';
 import { YavmError } from '../../host/lib/errors.ts';
 import { explainNoKvm, providerAccel } from '../../host/provider/accelerator.ts';
 import { checkProvider, type StepResult } from '../../host/provider/check.ts';
 import { parseCpuInfo } from '../../host/provider/cpu.ts';
 import { DEFAULT_PATTERN } from '../../host/provider/descriptor.ts';
+import { checkCards, checkLayer, type GpuCheckHost } from '../../host/provider/gpu-check.ts';
 import { offerTemplate } from '../../host/provider/offer.ts';
 import { selfTest, selfTestSpec, type TestVm } from '../../host/provider/self-test.ts';
 import { openTestNetwork, TEST_PEERS } from '../../host/provider/test-network.ts';
 import { readVerdict, type Verdict, writeVerdict } from '../../host/provider/verdict.ts';
 import type { HostNative } from '../../native/host-face.ts';
 import { loadNative } from '../../native/load.ts';
+import { AMD, CONSUMER, DATA_CENTRE, type FakeHost, FakeSysfs } from '../lib/fake-sysfs.ts';
 import { arpRequest, framed } from '../lib/frame-peer.ts';
 
 const top = mkdtempSync(join(tmpdir(), 'yavm-check-'));
@@ -274,3 +277,127 @@ t.test(
     for (const { fd } of network.nics) native.close(fd);
   },
 );
+
+const WITH_CARDS = `
+case "$*" in
+  "--cap-handoff --runtime-arg=--pci-device=0000:17:00.0 test") ;;
+  "--cap-handoff --runtime-arg=--pci-device=0000:17:00.0 offer-template") echo '${OFFER}' ;;
+  "--cap-handoff test") ;;
+  "--cap-handoff offer-template") echo '${OFFER}' ;;
+  *) exit 9 ;;
+esac`;
+
+/** As `provider install --gpu` writes it. */
+function installedWithCards(slots: string[], supervisor = 'program'): string {
+  const folder = installed(WITH_CARDS);
+  const cards = slots.map((slot) => `--runtime-arg=--pci-device=${slot}`);
+  const descriptors = [
+    { name: 'vm', version: '0.1.0', 'supervisor-path': 'program', 'extra-args': ['--cap-handoff'] },
+    {
+      ...{ name: 'vm-nvidia', version: '0.1.0', 'supervisor-path': supervisor },
+      'extra-args': ['--cap-handoff', ...cards],
+    },
+  ];
+  writeFileSync(join(folder, 'ya-vm.json'), JSON.stringify(descriptors));
+  return folder;
+}
+
+const RELEASE = '6.1.0-57-amd64';
+const LAYER: LayerManifest = {
+  ...{ format: 1, driverVersion: '550.163.01', kernelRelease: RELEASE },
+  ...{ vermagic: `${RELEASE} SMP`, files: [] },
+};
+
+async function checkWithCards(
+  folder: string,
+  {
+    host = {},
+    env = {},
+    layer = LAYER,
+  }: { host?: Partial<FakeHost>; env?: object; layer?: LayerManifest } = {},
+) {
+  const nodes = { vfio: 0o666, 12: 0o666, 30: 0o666 };
+  const fake = new FakeSysfs({ functions: [...DATA_CENTRE, ...CONSUMER, ...AMD], nodes, ...host });
+  const user = () => ({ uid: 65534, gid: 65534, groups: [] });
+  const gpuHost: GpuCheckHost = {
+    facing: { roots: fake.roots, user, locker: { flock: () => true } },
+    env: { YA_VM_DRIVER_LAYER: '/srv/driver.squashfs', ...env },
+    inspect: async () => layer,
+    kernelRelease: () => RELEASE,
+  };
+  const steps: StepResult[] = [];
+  try {
+    const ok = await checkProvider({
+      ...{ place: { folder, pattern: DEFAULT_PATTERN }, env: process.env },
+      gpu: { cards: (each) => checkCards(each, gpuHost), layer: (each) => checkLayer(each, gpuHost) },
+      report: async (step) => void steps.push(step),
+    });
+    const gpu = steps.filter(({ name }) => name.startsWith('gpu'));
+    return {
+      ok,
+      steps: gpu.map(({ name, ok }) => `${ok ? 'ok' : 'not ok'} ${name}`),
+      details: gpu.map(({ detail }) => detail),
+    };
+  } finally {
+    fake.remove();
+  }
+}
+
+t.test('vm-nvidia: its cards, their driver, its own test and offer', async (t) => {
+  const good = await checkWithCards(installedWithCards(['0000:17:00.0']));
+  t.strictSame(
+    good.steps,
+    ['ok gpu cards', 'ok gpu driver', 'ok gpu test', 'ok gpu offer'],
+    String(good.details),
+  );
+  t.ok(good.ok);
+  t.equal(good.details[0], '0000:17:00.0 (10de:20b5)');
+  t.equal(good.details[1], `/srv/driver.squashfs: driver 550.163.01 for kernel ${RELEASE}`);
+  // Another's runtime of that name is no concern of ours, and without it there is nothing to look at.
+  t.strictSame((await checkWithCards(installedWithCards(['0000:99:00.0'], 'another'))).steps, []);
+  t.strictSame((await checkWithCards(installed(GOOD))).steps, []);
+});
+
+t.test('vm-nvidia: everything that is wrong, each with its fix', async (t) => {
+  const one = installedWithCards(['0000:17:00.0']);
+  type Case = [
+    folder: string,
+    options: Parameters<typeof checkWithCards>[1],
+    failed: number,
+    message: RegExp,
+  ];
+  const CASES: Case[] = [
+    [installedWithCards(['0000:99:00.0']), {}, 0, /no graphics card at 0000:99:00\.0.*ya-vm gpu list/s],
+    [installedWithCards([]), {}, 0, /names no card.*ya-vm provider install --gpu/s],
+    [
+      installedWithCards(['0000:01:00.0']),
+      {},
+      0,
+      /not all of it is bound to vfio-pci.*YAVM_E_GPU_DRIVER.*sudo ya-vm gpu bind 0000:01:00\.0/s,
+    ],
+    [
+      one,
+      { host: { functions: DATA_CENTRE.map((each) => ({ ...each, group: undefined })) } },
+      0,
+      /no IOMMU.*YAVM_E_GPU_IOMMU.*intel_iommu=on/s,
+    ],
+    [one, { host: { nodes: { vfio: 0o600 } } }, 0, /vfio\/vfio: .* may not open it.*vfio\/12 is not there/s],
+    [one, { env: { YA_VM_DRIVER_LAYER: '' } }, 1, /YA_VM_DRIVER_LAYER is not set.*driver-layer build/s],
+    [
+      one,
+      { layer: { ...LAYER, kernelRelease: '6.1.0-56-amd64' } },
+      1,
+      /is for kernel 6\.1\.0-56-amd64, and VMs boot 6\.1\.0-57-amd64.*YA_VM_KERNEL_SET=gpu/s,
+    ],
+  ];
+  for (const [folder, options, failed, message] of CASES) {
+    const { ok, steps, details } = await checkWithCards(folder, options);
+    t.notOk(ok);
+    t.match(steps[failed], /^not ok/, String(message));
+    t.match(details[failed], message);
+    t.equal(steps.length, 2, 'both are looked at, and no VM is started');
+  }
+  const amd = await checkWithCards(installedWithCards(['0000:0b:00.0']), { env: { YA_VM_DRIVER_LAYER: '' } });
+  t.strictSame(amd.steps.slice(0, 2), ['ok gpu cards', 'ok gpu driver']);
+  t.match(amd.details[1], /not needed/);
+});
