@@ -206,10 +206,14 @@ t.test('every device has a slot of its own, and no more devices than slots are t
 });
 
 t.test('kernel words', async (t) => {
-  t.equal(kernelWords('kvm', undefined), 'console=ttyS0 quiet panic=-1 cryptomgr.notests');
+  t.equal(
+    kernelWords('kvm', undefined),
+    'console=ttyS0 quiet panic=-1 cryptomgr.notests',
+    'KVM has no bug of TCG',
+  );
   t.equal(
     kernelWords('tcg', 2596146, ['debug', 'x=1']),
-    'console=ttyS0 quiet panic=-1 cryptomgr.notests mitigations=off tsc_early_khz=2596146 debug x=1',
+    'console=ttyS0 quiet panic=-1 cryptomgr.notests mitigations=off clearcpuid=141 tsc_early_khz=2596146 debug x=1',
   );
 });
 
