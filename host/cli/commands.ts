@@ -33,6 +33,8 @@ export interface CommandRow {
   /** Exit code when the command line makes no sense; default as any failure. */
   misuse?: number;
   load(): Promise<CommandModule>;
+  /** What its arguments may be, for completions. */
+  words?(): Promise<readonly string[]>;
 }
 
 /** Options of the exe-unit that stand before or after its subcommand (the spec's exe-unit.md, 3.1). */
@@ -84,6 +86,11 @@ export const COMMANDS: readonly CommandRow[] = [
     load: () => import('./initramfs.ts'),
   },
   {
+    name: 'template',
+    summary: 'snapshots that VMs start from: list, build, drop, verify',
+    load: () => import('./template.ts'),
+  },
+  {
     name: 'boot-test',
     summary: 'boot images and check them, for CI: prints TAP or JUnit',
     misuse: 2,
@@ -108,6 +115,15 @@ export const COMMANDS: readonly CommandRow[] = [
     name: 'self-test',
     summary: 'after an installation: check this host, boot a VM, run commands in it',
     load: () => import('./self-test.ts'),
+  },
+  {
+    name: 'explain',
+    summary: 'say what the code of an error means, and what helps',
+    load: () => import('./explain.ts'),
+    words: async () => {
+      const { allExplanations, typedForm } = await import('../errors/lookup.ts');
+      return allExplanations().flatMap(({ code }) => [code, typedForm(code)]);
+    },
   },
   {
     name: 'service-bus',
@@ -170,6 +186,7 @@ export const COMMANDS: readonly CommandRow[] = [
     name: 'completion',
     summary: 'print a script by which bash, zsh or fish completes commands',
     load: () => import('./completion.ts'),
+    words: async () => (await import('./completion.ts')).SHELLS,
   },
   { name: 'man', summary: 'print manual pages, or write them all', load: () => import('./man.ts') },
   { name: 'version', summary: 'print the versions of all parts', load: () => import('./version.ts') },

@@ -1,7 +1,7 @@
 /** The completion script of bash. Pure: commands → text. */
 import { allNodes, type CommandNode, namesOf } from './completion-tree.ts';
 
-/** `$1` is a command's words. Sets what may come there: subcommands, options, and the options that take a value. */
+/** `$1` is a command's words. Sets what may come there: subcommands, arguments, options, and the options that take a value. */
 export function bashScript(tree: CommandNode): string {
   const nodes = allNodes(tree);
   const cases = nodes.map((node) => {
@@ -11,7 +11,8 @@ export function bashScript(tree: CommandNode): string {
       .flatMap(namesOf)
       .join(' ');
     const subs = node.commands.map(({ path }) => path.at(-1)).join(' ');
-    return `    '${node.path.join(' ')}') subs='${subs}' flags='${flags}' valued='${valued}' ;;`;
+    const given = node.words.join(' ');
+    return `    '${node.path.join(' ')}') subs='${subs}' given='${given}' flags='${flags}' valued='${valued}' ;;`;
   });
   const values = nodes.flatMap((node) =>
     node.options.flatMap((option) => {
@@ -44,7 +45,7 @@ const HEAD = `# Completion of ya-vm for bash, made by 'ya-vm completion bash'.
 const BODY = `
 _ya_vm() {
   local cur=\${COMP_WORDS[COMP_CWORD]} prev=\${COMP_WORDS[COMP_CWORD-1]} path='' i word
-  local subs='' flags='' valued='' words=''
+  local subs='' given='' flags='' valued='' words=''
   COMPREPLY=()
   if [[ $cur == '=' ]]; then cur=''; elif [[ $prev == '=' ]]; then prev=\${COMP_WORDS[COMP_CWORD-2]}; fi
   _ya_vm_node ''
@@ -66,7 +67,7 @@ _ya_vm() {
   elif [[ $cur == -* ]]; then
     words=$flags
   else
-    words=$subs
+    words="$subs$given"
   fi
   if [[ -n $words ]]; then COMPREPLY=($(compgen -W "$words" -- "$cur")); fi
 }

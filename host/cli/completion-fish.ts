@@ -9,7 +9,7 @@ const HEAD = `# Completion of ya-vm for fish, made by 'ya-vm completion fish'.
 # ya-vm completion fish > ~/.config/fish/completions/ya-vm.fish
 `;
 
-function linesOf({ path, options, commands }: CommandNode): string[] {
+function linesOf({ path, options, words, commands }: CommandNode): string[] {
   const names = commands.map((node) => node.path.at(-1)).join(' ');
   const here = path.map((word) => `__fish_seen_subcommand_from ${word}`);
   const at = path.length === 0 ? '' : ` -n ${quote(here.join('; and '))}`;
@@ -19,6 +19,7 @@ function linesOf({ path, options, commands }: CommandNode): string[] {
     ...commands.map(
       (node) => `complete -c ya-vm -f -n ${none} -a ${node.path.at(-1)} -d ${quote(oneLine(node.summary))}`,
     ),
+    ...(words.length === 0 ? [] : [`complete -c ya-vm -f${at} -a ${quote(words.join(' '))}`]),
     ...options.map((option) => `complete -c ya-vm${at}${optionWords(option)}`),
   ];
 }

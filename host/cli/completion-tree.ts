@@ -26,6 +26,8 @@ export interface CommandNode {
   usage: string;
   options: OptionNode[];
   arguments: { name: string; description: string }[];
+  /** What arguments may be; empty: whatever. */
+  words: readonly string[];
   /** What the help says behind the options. */
   epilogue: string;
   commands: CommandNode[];
@@ -36,11 +38,11 @@ export async function commandTree(table: readonly CommandRow[] = COMMANDS): Prom
   const program = addHelp(new Command('ya-vm'));
   addLogOptions(program);
   const commands: CommandNode[] = [];
-  for (const { name, summary, load } of table) {
+  for (const { name, summary, load, words } of table) {
     const command = new Command(name).description(summary);
     await (await load()).define(command, () => {});
     addLogOptions(command);
-    commands.push(nodeOf(command, []));
+    commands.push({ ...nodeOf(command, []), words: (await words?.()) ?? [] });
   }
   const usage = '[--log-level LEVEL] COMMAND …';
   return { ...nodeOf(program, []), path: [], summary: SUMMARY, usage, commands };
@@ -60,6 +62,7 @@ function nodeOf(command: Command, before: readonly string[]): CommandNode {
       name: each.name(),
       description: each.description,
     })),
+    words: [],
     epilogue: epilogueOf(command),
     commands: command.commands.map((each) => nodeOf(each, path)),
   };

@@ -14,6 +14,7 @@ export function zshScript(tree: CommandNode): string {
       .join(' ');
     return `    ${quote(node.path.join(' '))})
       subs=(${subs.join(' ')})
+      given=(${node.words.join(' ')})
       flags=(${flags.join(' ')})
       valued=(${valued})
       ;;`;
@@ -57,7 +58,7 @@ const HEAD = `#compdef ya-vm
 const BODY = `
 _ya_vm() {
   local at='' word prev=$words[CURRENT-1] i
-  local -a subs flags valued choices
+  local -a subs given flags valued choices
   _ya_vm_node ''
   for ((i = 2; i < CURRENT; i++)); do
     word=$words[i]
@@ -79,6 +80,8 @@ _ya_vm() {
     _describe option flags
   elif (($#subs)); then
     _describe command subs
+  elif (($#given)); then
+    compadd -a given
   else
     _files
   fi

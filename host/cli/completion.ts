@@ -15,7 +15,7 @@ Examples:
   ya-vm completion zsh > ~/.zfunc/_ya-vm        with fpath+=~/.zfunc before compinit
   ya-vm completion fish > ~/.config/fish/completions/ya-vm.fish`;
 
-const SHELLS = ['bash', 'zsh', 'fish'] as const;
+export const SHELLS = ['bash', 'zsh', 'fish'] as const;
 type Shell = (typeof SHELLS)[number];
 
 const SCRIPTS: Readonly<Record<Shell, (tree: CommandNode) => string>> = {

@@ -116,6 +116,8 @@ const PROGRAM_HELP = `
 Exit codes: the command's own for run and shell (128 + n after signal n); 124 --timeout passed;
 125 ya-vm failed; 126 command not executable; 127 command not found.
 
+Errors end with a code: 'ya-vm explain CODE' says what it means, and what helps.
+
 Examples:
   ya-vm run -- uname -a                      a command in the demo image
   ya-vm run --image task.gvmi -- ./job       one of an image of yours

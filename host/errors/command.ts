@@ -6,7 +6,7 @@ export const COMMAND = {
   rows: [
     {
       codes: ['YAVM_E_GUEST_SPAWN_FAILED'],
-      meaning: 'it cannot be started; exit code 126 or 127',
+      meaning: 'the command cannot be started; exit code 126 or 127',
       helps: 'the message names the call and the path; a script needs its interpreter in the image',
     },
     {
@@ -14,7 +14,11 @@ export const COMMAND = {
       meaning: "the image's passwd has no such user",
       helps: 'a number always works: `--user 1000:1000`',
     },
-    { codes: ['YAVM_E_COMMAND_TIMEOUT'], meaning: '`--timeout` passed', helps: 'a longer one' },
+    {
+      codes: ['YAVM_E_COMMAND_TIMEOUT'],
+      meaning: 'the time that `--timeout` gives the command passed',
+      helps: 'a longer one',
+    },
     {
       codes: ['YAVM_E_OUTPUT_INCOMPLETE'],
       meaning: 'the guest announced more output than arrived within 5 s',
@@ -25,6 +29,6 @@ export const COMMAND = {
       meaning: 'standard output or error cannot be written; the command was killed',
       helps: 'the reason is quoted: a full disk, mostly',
     },
-    { codes: ['YAVM_E_GUEST_UNKNOWN_PROCESS'], meaning: 'it has ended already' },
+    { codes: ['YAVM_E_GUEST_UNKNOWN_PROCESS'], meaning: 'the command has ended already' },
   ],
 } as const satisfies Section;

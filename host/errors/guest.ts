@@ -12,7 +12,7 @@ export const GUEST = {
     },
     {
       codes: ['YAVM_E_GUEST_NOT_CONFIGURED', 'YAVM_E_GUEST_ALREADY_CONFIGURED'],
-      meaning: 'it came too early, or twice',
+      meaning: 'a request came before the VM was configured, or configured it twice',
     },
     {
       codes: ['YAVM_E_GUEST_MOUNT_FAILED', 'YAVM_E_GUEST_DISK_MISSING', 'YAVM_E_GUEST_MODULE_FAILED'],
@@ -29,14 +29,19 @@ export const GUEST = {
       meaning:
         "a file cannot be read or written (the message has the kernel's reason: ENOSPC is a full disk of the VM, EISDIR a path that names a directory), a tar makes no sense",
     },
-    { codes: ['YAVM_E_GUEST_SHUTTING_DOWN'], meaning: 'the guest is ending' },
+    {
+      codes: ['YAVM_E_GUEST_SHUTTING_DOWN'],
+      meaning: 'the guest is ending',
+      helps: 'why it ends is told by the `ya-vm` that ran it',
+    },
     {
       codes: ['YAVM_E_GUEST_INTERNAL'],
-      meaning: 'the agent failed in a way that it did not foresee: report it',
+      meaning: 'the agent failed in a way that it did not foresee',
+      helps: 'report it',
     },
     { codes: ['YAVM_E_GUEST_BUSY'], meaning: 'too many requests wait for the guest' },
     { codes: ['YAVM_E_REQUEST_TOO_LONG'], meaning: 'arguments and environment exceed 1 MiB' },
-    { codes: ['YAVM_E_STREAM_BUSY'], meaning: 'an output was asked for twice' },
+    { codes: ['YAVM_E_STREAM_BUSY'], meaning: "a command's output was asked for twice" },
     { codes: ['YAVM_E_OUTPUT_TOO_LONG'], meaning: 'more output than the caller wanted to hold' },
     { codes: ['YAVM_E_TRANSFER_INCOMPLETE'], meaning: 'not all bytes of a file arrived' },
   ],

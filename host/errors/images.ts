@@ -68,7 +68,7 @@ export const IMAGES = {
     {
       codes: ['YAVM_E_URL'],
       meaning: "an address of an image or a transfer cannot be read; an image's has no hash",
-      helps: 'the message says which part; [how it is written](images.md)',
+      helps: 'the message says which part; [how addresses are written](images.md)',
     },
     {
       codes: ['YAVM_E_UNSUPPORTED'],

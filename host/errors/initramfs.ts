@@ -15,14 +15,16 @@ export const INITRAMFS = {
     },
     {
       codes: ['YAVM_E_INITRAMFS_CONFIG'],
-      meaning: 'the kernel lacks something that the guest needs; the message names the CONFIG symbols',
+      meaning: 'the kernel lacks something that the guest needs',
+      helps: 'a kernel built with the CONFIG symbols that the message names',
     },
     { codes: ['YAVM_E_INITRAMFS_MODULE'], meaning: 'a kernel module is missing or does not fit' },
     { codes: ['YAVM_E_INITRAMFS_CONTENT'], meaning: 'a `--file` or the `/init` cannot be put in' },
     {
       codes: ['YAVM_E_KERNEL_SET'],
       meaning:
-        'a [kernel set](initramfs.md#kernel-sets) that there is not, that is not built for this version of ya-vm, is damaged, or cannot be kept: `ya-vm initramfs sets`',
+        'a [kernel set](initramfs.md#kernel-sets) that there is not, that is not built for this version of ya-vm, is damaged, or cannot be kept',
+      helps: '`ya-vm initramfs sets`',
     },
     { codes: ['YAVM_E_INITRAMFS_ARCHIVE'], meaning: 'an initramfs or its manifest cannot be read' },
   ],

@@ -76,7 +76,7 @@ export const NETWORKS = {
       meaning:
         "passt, which makes the VM's connections to the internet, cannot be used, or ended twice; the VM goes on, and what it connects to is refused at once",
       helps:
-        'the message has its last words; `ya-vm doctor`; `sudo apt-get install passt`; ordinary users must be allowed user namespaces. [Without it](network.md#where-passt-cannot-run)',
+        'the message has its last words; `ya-vm doctor`; `sudo apt-get install passt`; ordinary users must be allowed user namespaces; [where passt cannot run](network.md#where-passt-cannot-run)',
     },
     {
       codes: ['YAVM_E_NET_OUTBOUND'],

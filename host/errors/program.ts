@@ -59,7 +59,8 @@ export const PROGRAM = {
     },
     {
       codes: ['YAVM_E_DIST_FOLDER'],
-      meaning: "it cannot unpack it: the cache's folder is read-only, or another user's",
+      meaning:
+        "the single program cannot unpack its kernel: the cache's folder is read-only, or another user's",
       helps: '`XDG_CACHE_HOME` names a folder that you may write',
     },
     {

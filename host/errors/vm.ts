@@ -31,7 +31,7 @@ export const VM = {
     },
     {
       codes: ['YAVM_E_GUEST_POWEROFF'],
-      meaning: 'something in the guest turned it off',
+      meaning: 'something in the VM turned the VM off',
       helps: 'a command that ran `poweroff` or `reboot`',
     },
     { codes: ['YAVM_E_VM_STOPPED'], meaning: 'the VM was stopped while something was asked of it' },

@@ -40,7 +40,7 @@ t.test('the tree has every command, with every option that its help shows', asyn
 
 t.test('every command and option is in each script', async (t) => {
   const [bash, zsh, fish] = [bashScript(tree), zshScript(tree), fishScript(tree)];
-  for (const { path, options } of nodes) {
+  for (const { path, options, words: given } of nodes) {
     const name = path.join(' ');
     const found = bash.split('\n').find((each) => each.includes(`'${name}') subs=`));
     const words = (found ?? '').split(/[ ']/);
@@ -52,6 +52,11 @@ t.test('every command and option is in each script', async (t) => {
       const seen = (each: string) => path.every((word) => each.includes(`subcommand_from ${word}`));
       const there = fish.split('\n').some((each) => each.includes(` ${short}`) && seen(each));
       t.ok(there, `fish: ${name} ${option}`);
+    }
+    for (const word of given) {
+      t.ok((found ?? '').split(/[ ']/).includes(word), `bash: ${name} ${word}`);
+      t.ok(/given=\(([^)]*)\)/.exec(block)?.[1]?.split(' ').includes(word), `zsh: ${name} ${word}`);
+      t.match(fish, new RegExp(`subcommand_from ${name}' -a '[^']*\\b${word}\\b`), `fish: ${name} ${word}`);
     }
   }
 });
@@ -79,6 +84,9 @@ t.test('in a real bash', { skip: !has('bash') && 'no bash here' }, async (t) => 
   t.same(complete('ya-vm', 'run', '--name', '=', 'x', '--hostn'), ['--hostname']);
   t.same(complete('ya-vm', 'run', '--name', 'net', '--hostn'), ['--hostname']);
   t.same(complete('ya-vm', 'boot-test', '--format', 'j'), ['junit']);
+  t.same(complete('ya-vm', 'explain', 'gpu_bu'), ['gpu_busy']);
+  t.same(complete('ya-vm', 'explain', 'gpu_busy', 'YAVM_E_GPU_BI'), ['YAVM_E_GPU_BIND']);
+  t.same(complete('ya-vm', 'completion', ''), ['bash', 'zsh', 'fish']);
   t.same(complete('ya-vm', 'run', '--', '--ac'), [''], 'behind the dashes stands a command of the VM');
   t.same(complete('ya-vm', 'run', '--env-file', ''), [''], 'files, which bash knows itself');
 });
@@ -103,6 +111,7 @@ t.test('in a real zsh and fish, as far as they are here', async (t) => {
     t.match(ask('ya-vm boo'), ['boot-test']);
     t.match(ask('ya-vm run --accel '), ['auto', 'kvm', 'tcg']);
     t.match(ask('ya-vm net pe'), ['peers']);
+    t.match(ask('ya-vm explain gpu_bu'), ['gpu_busy']);
   } else t.comment('no fish here');
 });
 
@@ -140,6 +149,7 @@ t.test('text that roff would take for something else', async (t) => {
       usage: '[options]',
       options: [],
       arguments: [],
+      words: [],
       commands: [],
     },
     epilogue: '.first line\nsecond\n\nExit code 1.\n\nExamples:\n  a\\b --c\n  .d',
