@@ -132,7 +132,7 @@ export function bootKey(accel: 'kvm' | 'tcg', qemu: string, assets: BootAssets, 
 }
 
 /** The manifest names kernel and initramfs by checksum. Without one: what the files look like. */
-export function assetsKey(assets: BootAssets): string {
+function assetsKey(assets: BootAssets): string {
   try {
     return digest(readFileSync(assets.manifest, 'utf8'), assets.kernel);
   } catch {

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { kernelWords } from '../kernel-words.ts';
 import { qemuArguments } from '../qemu-arguments.ts';
-import { assetsKey, identityOf } from '../start-cache.ts';
+import { identityOf } from '../start-cache.ts';
 import type { BootAssets, VmSpec } from '../types.ts';
 import { PLACEHOLDERS } from './placeholders.ts';
 
@@ -28,11 +28,9 @@ const FORMAT = 1;
  */
 export function templateKey(shape: TemplateShape, qemu: string): string {
   const cpuinfo = readText('/proc/cpuinfo');
-  return templateKeyOf(shape, {
-    qemu: identityOf(qemu),
-    assets: assetsKey(shape.assets),
-    cpu: cpuOf(cpuinfo),
-  });
+  const { kernel, initramfs } = shape.assets;
+  const assets = `${identityOf(kernel)} ${identityOf(initramfs)}`;
+  return templateKeyOf(shape, { qemu: identityOf(qemu), assets, cpu: cpuOf(cpuinfo) });
 }
 
 /** {@link templateKey} of facts that were read. */
