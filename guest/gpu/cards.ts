@@ -61,6 +61,12 @@ export function driverOf(native: Native, card: Card): string | null {
   return null;
 }
 
+/** Driver of what a module would drive: of a virtio device itself, not of its transport; null: none has taken it. */
+export function takerOf(native: Native, card: Card): string | null {
+  const driver = driverOf(native, card);
+  return virtioFolders(native, card).length > 0 && driver === 'virtio-pci' ? null : driver;
+}
+
 /** Of a card on virtio's bus: its folders there. */
 export function virtioFolders(native: Native, card: Card): string[] {
   const names = namesIn(native, card.folder).filter((name) => /^virtio\d+$/.test(name));

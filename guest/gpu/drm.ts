@@ -2,7 +2,6 @@
 import type { Native } from '../../native/face.ts';
 import { fromNative } from '../errors.ts';
 import { readTextFile } from '../lib/read-file.ts';
-import { sleep } from '../lib/sleep.ts';
 import { parseGroup } from '../process/users.ts';
 import { type Card, virtioFolders } from './cards.ts';
 import { type GpuContext, MAX_TEXT, namesIn } from './context.ts';
@@ -23,10 +22,6 @@ const DRIVERS: readonly Driver[] = [
   { vendor: 0x1002, module: 'amdgpu' },
 ];
 
-/** A driver makes its nodes while it loads; a card that reads firmware from a slow disk takes seconds. */
-const NODE_DEADLINE = 20_000;
-const POLL_INTERVAL = 10;
-
 /** Who may open what: `/dev/dri/card0` draws and sets modes, `renderD128` only computes. */
 const KINDS = [
   { pattern: /^card\d{1,3}$/, group: 'video' },
@@ -37,20 +32,6 @@ const KINDS = [
 export function drmModule({ vendor, device }: Card): string | null {
   const driver = DRIVERS.find((row) => row.vendor === vendor && (row.device ?? device) === device);
   return driver ? driver.module : null;
-}
-
-/** Waits for the nodes of a card: paths beneath /dev, none when the deadline passes. */
-export async function waitForDrmNodes(
-  native: Native,
-  card: Card,
-  milliseconds = NODE_DEADLINE,
-): Promise<string[]> {
-  const start = native.monotonic();
-  for (;;) {
-    const nodes = drmNodes(native, card);
-    if (nodes.length > 0 || native.monotonic() - start >= milliseconds) return nodes;
-    await sleep(POLL_INTERVAL);
-  }
 }
 
 /** Of a virtio device sysfs has them one folder further down. */

@@ -1,10 +1,13 @@
 /** Graphics cards of a VM, from the bus to what a task opens. */
+import type { Native } from '../../native/face.ts';
+import { ModuleLog } from '../boot/module-log.ts';
 import type { BootContext } from '../boot/root.ts';
 import { GuestError } from '../errors.ts';
 import type { GpuSpec, GuestGpu } from '../protocol/messages.ts';
-import { type Card, driverOf, findCards, NVIDIA, nameOf } from './cards.ts';
+import { type Card, driverOf, findCards, NVIDIA, nameOf, takerOf } from './cards.ts';
 import { GPU_PLACES, type GpuContext, readIfThere } from './context.ts';
-import { drmModule, drmNodes, openToTask, waitForDrmNodes } from './drm.ts';
+import { drmModule, drmNodes, openToTask } from './drm.ts';
+import { DrmWait } from './drm-wait.ts';
 import { type Layer, mountLayer } from './layer.ts';
 import { giveLibraries } from './libraries.ts';
 import { checkVersion, loadNvidia, makeNvidiaNodes } from './nvidia.ts';
@@ -45,13 +48,15 @@ export async function setUpWith(
     throw new GuestError('gpu-failed', "there is no graphics card on this VM's PCI bus");
   const nvidia = cards.filter(({ vendor }) => vendor === NVIDIA);
   const gpus = nvidia.length > 0 ? await setUpNvidia(context, nvidia, request, layer) : [];
+  const failures: string[] = [];
   for (const card of cards) {
     if (card.vendor === NVIDIA) continue;
     const gpu = await setUpDrm(context, card);
-    if (gpu) gpus.push(gpu);
+    if (typeof gpu !== 'string') gpus.push(gpu);
+    else failures.push(`${nameOf(card)}: ${gpu}`);
   }
-  if (gpus.length === 0)
-    throw new GuestError('gpu-failed', `no driver works for ${cards.map(nameOf).join(', ')}`);
+  if (gpus.length === 0) throw new GuestError('gpu-failed', failures.join('; '));
+  for (const each of failures) context.warn(each);
   return gpus.sort((a, b) => (a.slot < b.slot ? -1 : 1));
 }
 
@@ -76,32 +81,56 @@ async function setUpNvidia(
   });
 }
 
-/** A card that the kernel's own drivers know; null, with a warning, when none works. */
-async function setUpDrm(context: GpuContext, card: Card): Promise<GuestGpu | null> {
-  const { native, warn } = context;
+/** A card that the kernel's own drivers know; why none works, in words. */
+async function setUpDrm(context: GpuContext, card: Card): Promise<GuestGpu | string> {
+  const { native } = context;
+  const wait = new DrmWait(native, card);
+  const log = new ModuleLog(native);
+  log.mark();
+  try {
+    const { names, reasons } = loadDriver(context, card);
+    const nodes = names.length > 0 ? await wait.nodes() : drmNodes(native, card);
+    if (nodes.length === 0) {
+      const why = names.length > 0 ? [whyNoNodes(native, card, names, log)] : reasons;
+      return ['no driver works', ...why].join(': ');
+    }
+    openToTask(context, nodes);
+    const paths = nodes.map((path) => `/dev/${path}`);
+    return reply(card, driverOf(native, card) ?? names.at(-1) ?? 'unknown', paths);
+  } finally {
+    wait.close();
+    log.rest();
+  }
+}
+
+/** `names`: modules that have loaded, `reasons`: why others have not. */
+function loadDriver({ native, modules }: GpuContext, card: Card): { names: string[]; reasons: string[] } {
   const reasons: string[] = [];
   const failed = (error: unknown) =>
     void reasons.push(error instanceof Error ? error.message : String(error));
   // A card of virtio is a device on a bus of its own, whose alias PCI does not have: hence the name too.
   const alias = readIfThere(native, `${card.folder}/modalias`);
-  const byAlias = alias ? context.modules.loadAlias(alias.trim(), failed) : [];
+  const names = alias ? modules.loadAlias(alias.trim(), failed) : [];
   const name = drmModule(card);
-  if (name !== null && !byAlias.includes(name)) {
-    try {
-      context.modules.load(name);
-    } catch (error) {
-      failed(error);
-    }
+  if (name === null || names.includes(name)) return { names, reasons };
+  try {
+    modules.load(name);
+    return { names: [...names, name], reasons };
+  } catch (error) {
+    failed(error);
+    return { names, reasons };
   }
-  const loaded = byAlias.length > 0 || (name !== null && reasons.length === 0);
-  const nodes = loaded ? await waitForDrmNodes(native, card) : drmNodes(native, card);
-  if (nodes.length === 0) {
-    warn(`${nameOf(card)}: no driver works${reasons.map((reason) => `: ${reason}`).join('')}`);
-    return null;
-  }
-  openToTask(context, nodes);
-  const paths = nodes.map((path) => `/dev/${path}`);
-  return reply(card, driverOf(native, card) ?? name ?? 'unknown', paths);
+}
+
+/** Of a driver that has loaded: whether it has taken the card, and the kernel's last word about that. */
+function whyNoNodes(native: Native, card: Card, names: readonly string[], log: ModuleLog): string {
+  const taker = takerOf(native, card);
+  const what =
+    taker === null
+      ? `${names.join(', ')} has loaded and did not take the card`
+      : `${taker} has the card and made no node in /dev/dri`;
+  const said = log.lastLine(names.at(-1) ?? '');
+  return said === '' ? what : `${what} (${said})`;
 }
 
 function reply({ slot, vendor, device }: Card, driver: string, nodes: string[]): GuestGpu {
