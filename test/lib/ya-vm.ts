@@ -1,11 +1,12 @@
-/** The launcher of the build as a user runs it: a process with pipes, ended with its test whatever happens. */
+/** The program as a user runs it: a process with pipes, ended with its test whatever happens. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { join, resolve } from 'node:path';
 import { withDeadline } from '../../host/lib/deadline.ts';
 import type { Owner } from './vm.ts';
 
 const ROOT = resolve(import.meta.dirname, '../..');
-export const LAUNCHER = join(ROOT, 'build/out/ya-vm');
+/** What tests start: the launcher of the build, or `YAVM_TEST_PROGRAM`, the packaged program (`make dist-test`). */
+export const LAUNCHER = resolve(process.env.YAVM_TEST_PROGRAM || join(ROOT, 'build/out/ya-vm'));
 
 /** For words of `run` and `shell`: the accelerator of the tests (test/lib/vm.ts says why it is not the machine's best). */
 export const ACCEL = ['--accel', process.env.YAVM_TEST_ACCEL ?? 'tcg'];
