@@ -21,12 +21,15 @@ import { runMksquashfs } from '../image/build/mksquashfs.ts';
 import { temporaryFor } from '../image/build/place.ts';
 import { collect } from './collect.ts';
 import { DriverLayerError } from './errors.ts';
+import { type AptRequest, fetchFromApt } from './from-apt.ts';
 import type { LayerFile, LayerManifest } from './manifest.ts';
 import { type LayerPlan, planLayer } from './plan.ts';
 
 export interface LayerBuild {
   /** Folders and .deb files. */
   sources: readonly string[];
+  /** What apt has comes beside them. */
+  apt?: AptRequest;
   output: string;
   /** `uname -r` that the modules must be for; default: what they say. */
   kernelRelease?: string;
@@ -47,6 +50,11 @@ export async function buildLayer(build: LayerBuild): Promise<LayerManifest> {
     const folders = await Promise.all(
       sources.map((source, index) => openSource(source, join(work, String(index)))),
     );
+    if (build.apt) {
+      const packages = join(work, 'packages');
+      await mkdir(packages);
+      folders.push(...(await fetchFromApt(build.apt, { work: packages, signal })));
+    }
     const plan = planLayer(await collect(folders), build.kernelRelease);
     signal.throwIfAborted();
     const tree = join(work, 'layer');
