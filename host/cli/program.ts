@@ -135,16 +135,15 @@ async function report(
   // Help: asked for, or shown because no command was given.
   if (error instanceof CommanderError && error.exitCode === 0) return EXIT.ok;
   if (error instanceof CommanderError && error.code === 'commander.help') return failure ?? EXIT.failure;
-  const ours = error instanceof CommanderError ? fromCommander(error) : error;
+  const ours = error instanceof CommanderError ? fromCommander(error, row) : error;
   await printError(ours, streams, level === 'debug' || level === 'trace');
   if (row?.misuse !== undefined && isYavmError(ours, 'YAVM_E_USAGE')) return row.misuse;
   return failure ?? exitCodeOf(ours);
 }
 
-/** Commander's text without its "error: ", with our code and a pointer to the help. */
-function fromCommander(error: CommanderError): YavmError {
-  return usageError(
-    error.message.replace(/^error: /, ''),
-    "'ya-vm COMMAND --help' shows what a command takes.",
-  );
+/** Commander's text without its "error: ", with our code. What it guesses on a second line is a hint, as is the help. */
+function fromCommander(error: CommanderError, row: CommandRow | undefined): YavmError {
+  const [message = '', guess] = error.message.replace(/^error: /, '').split('\n');
+  const help = row ? `'ya-vm ${row.name} --help' shows what it takes.` : "'ya-vm --help' shows the commands.";
+  return usageError(message, guess ? `${guess.replace(/^\(|\)$/g, '')} ${help}` : help);
 }

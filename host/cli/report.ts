@@ -53,6 +53,9 @@ export async function writeReport(file: string, report: RunReport): Promise<void
   try {
     await writeFile(file, `${JSON.stringify(report)}\n`);
   } catch (cause) {
-    throw new YavmError('YAVM_E_REPORT', `${file}: the report cannot be written`, { cause });
+    throw new YavmError('YAVM_E_REPORT', `${file}: the command has ended, but its report cannot be written`, {
+      cause,
+      hint: 'Name a file in a folder where you may write.',
+    });
   }
 }

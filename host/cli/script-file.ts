@@ -3,7 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { parseBytes } from '../exe-unit/quantities.ts';
 import { parseScript } from '../exe-unit/script.ts';
 import type { Flex } from '../gsb/index.ts';
-import { YavmError } from '../lib/errors.ts';
+import { toError, YavmError } from '../lib/errors.ts';
 
 export interface Script {
   /** What goes over the bus. */
@@ -33,7 +33,11 @@ export function scriptOf(text: string, name: string): Script {
   try {
     value = JSON.parse(text);
   } catch (cause) {
-    throw new YavmError('YAVM_E_SCRIPT', `${name}: the script is no JSON`, { cause });
+    // The parser quotes the script, with its line breaks.
+    const reason = toError(cause).message.replace(/\s+/g, ' ');
+    throw new YavmError('YAVM_E_SCRIPT', `${name}: the script is no JSON: ${reason}`, {
+      hint: 'A script is an array of commands: docs/node.md has one.',
+    });
   }
   const names = checked(value, name);
   return { commands: (value as Record<string, Flex>[]).map(forBus), names };

@@ -138,6 +138,10 @@ function compressorOf(id: number, supported?: readonly string[]): Compressor {
   return row.name as Compressor;
 }
 
+/** For a file that is nothing known: damaged from its first byte on, or a wrong path. */
+const FOREIGN_HINT =
+  'Fetch it again, or make an image of a folder, a tar or a docker archive: ya-vm image build';
+
 function foreign(head: Uint8Array, view: DataView): NotAnImageError {
   if (head.length >= 4 && view.getUint32(0, true) === MAGIC_BIG_ENDIAN)
     return new NotAnImageError('a big-endian squashfs, which only squashfs 3 and older had');
@@ -146,7 +150,7 @@ function foreign(head: Uint8Array, view: DataView): NotAnImageError {
   return new NotAnImageError(
     `not a squashfs image${row ? `: it is ${row.what}` : ' (no magic "hsqs" at its start)'}`,
     {
-      hint: row?.hint,
+      hint: row?.hint ?? FOREIGN_HINT,
     },
   );
 }

@@ -90,8 +90,10 @@ t.test('an error that nobody foresaw says so; its stack comes when it is asked f
 
 t.test('bad usage is told in one line, with a pointer to the help', async (t) => {
   const cases: [string[], RegExp][] = [
-    [['work', '--wrong'], /unknown option '--wrong'/],
-    [['nothing'], /unknown command 'nothing'/],
+    [['work', '--wrong'], /unknown option '--wrong'.*\n.*'ya-vm work --help' shows what it takes\.$/m],
+    [['work', '--flog'], /unknown option '--flog' \(.*\n {2}hint: Did you mean --flag\? 'ya-vm work/],
+    [['nothing'], /unknown command 'nothing'.*\n.*'ya-vm --help' shows the commands/],
+    [['wrok'], /unknown command 'wrok' \(.*\n {2}hint: Did you mean work\?/],
     [['--log-level', 'loud', 'work'], /--log-level: 'loud' is no level/],
   ];
   for (const [words, message] of cases) {

@@ -154,6 +154,9 @@ t.test('what is no archive of images', async (t) => {
   ];
   for (const [reference, code] of refused)
     await t.rejects(kindOf(reference), { code: `YAVM_E_IMAGE_${code}` }, reference);
+  await t.rejects(kindOf('no/such/name:1'), { hint: /docker save/ }, "a name in docker's way");
+  for (const path of ['/no/such', './no-such', 'no-such.gvmi'])
+    await t.rejects(kindOf(path), { hint: undefined }, `${path}: a path`);
 });
 
 t.test('one of several images', async (t) => {

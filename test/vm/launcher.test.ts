@@ -38,6 +38,8 @@ t.test('exit codes', async (t) => {
     [0, /^$/, '--', 'sh', '-c', 'test "$(wc -c)" = 0'],
     [125, /YAVM_E_USAGE/, '--cpus', 'many', '--', 'true'],
     [125, /YAVM_E_USAGE/, '--no-such-option'],
+    // Node has an option of this name, which it would take from here.
+    [125, /no-such\.env: .*YAVM_E_ENV_FILE/, '--env-file', '/no-such.env', '--', 'true'],
     [125, /YAVM_E_ASSETS/, '--kernel', '/nonexistent', '--initramfs', '/nonexistent', '--', 'true'],
     [126, /'\/etc\/passwd' is not executable.*YAVM_E_GUEST_SPAWN_FAILED/, '--', '/etc/passwd'],
     [0, /^$/, '-w', '/made/for/it', '--', 'sh', '-c', 'test "$PWD" = /made/for/it'],

@@ -70,7 +70,9 @@ function statOf({ path }: Reference): Stats {
   try {
     return statSync(path);
   } catch (cause) {
-    const hint = /^[\w./-]+(:[\w.-]+)?$/.test(path) && !/\.\w+$/.test(path) ? SAVE_HINT : undefined;
+    // An image's name as docker has it. What begins like a path, or ends like a file's name, is meant as one.
+    const named = /^\w[\w./-]*(:[\w.-]+)?$/.test(path) && !/\.\w+$/.test(path);
+    const hint = named ? SAVE_HINT : undefined;
     throw new ImageUnreadableError(`${path}: the image cannot be opened`, { cause, hint });
   }
 }
