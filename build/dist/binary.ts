@@ -39,7 +39,8 @@ export async function buildBinary({ node, script, assets, work, output }: Binary
     // A snapshot would not start on another CPU; the code cache differs from build to build, and gains nothing.
     useSnapshot: false,
     useCodeCache: false,
-    execArgv: NODE_OPTIONS,
+    // Behind the dashes no word is an option of Node's, as `--env-file` of `ya-vm run` would be.
+    execArgv: [...NODE_OPTIONS, '--'],
     assets,
   };
   writeFileSync(settings, JSON.stringify(config));
