@@ -83,7 +83,7 @@ export function debianRoot(folder: string): DebianRoot {
 
 /** Debian's smallest set of packages, from where this machine's apt takes Debian 12; kept for the next time. */
 function bootstrap(folder: string): void {
-  const words = ['--variant=minbase', `--cache-dir=${PACKAGES}`, 'bookworm', folder, site()];
+  const words = ['--variant=minbase', `--cache-dir=${PACKAGES}`, 'bookworm', folder, site() as string];
   execFileSync('debootstrap', words, { stdio: ['ignore', 'ignore', 'inherit'], timeout: DEADLINE });
   const fresh = `${ARCHIVE}.${process.pid}.new`;
   const parts = ['--exclude=./var/cache/apt/archives/*.deb', '--exclude=./dev/*', '--numeric-owner'];
@@ -91,9 +91,9 @@ function bootstrap(folder: string): void {
   renameSync(fresh, ARCHIVE);
 }
 
-function site(): string {
+function site(): string | undefined {
   const words = ['indextargets', '--format', '$(SITE) $(CODENAME) $(COMPONENT)', 'Created-By: Packages'];
   const { stdout } = spawnSync('apt-get', words, { encoding: 'utf8' });
   const line = (stdout ?? '').split('\n').find((each) => each.endsWith(' bookworm main'));
-  return line?.split(' ')[0] ?? 'http://deb.debian.org/debian';
+  return line?.split(' ')[0];
 }

@@ -45,12 +45,14 @@ export interface SetUpOptions {
   storageGib?: number;
   /** The image; default the demo's, from a server of its own. */
   taskPackage?: string;
+  /** What is started as the exe-unit. */
+  program?: string;
 }
 
 export async function setUp(
   t: Test,
   env: Record<string, string> = { YA_VM_ACCEL: process.env.YAVM_TEST_ACCEL ?? 'tcg' },
-  { storageGib = 0.25, ...options }: SetUpOptions = {},
+  { storageGib = 0.25, program = LAUNCHER, ...options }: SetUpOptions = {},
 ) {
   const environment = privateEnvironment(t);
   const folder = environment.XDG_RUNTIME_DIR as string;
@@ -66,7 +68,7 @@ export async function setUp(
   const { taskPackage: demo, fetched } = await serveImage(t);
   const { taskPackage = demo } = options;
   const host = new ActivityHost({
-    program: [LAUNCHER],
+    program: [program],
     service: node.service,
     gsbUrl: node.url,
     folder,

@@ -1,5 +1,5 @@
 /** What `make dist` made, for the tests that `make dist-test` runs. */
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { packageName } from '../../build/dist/archives.ts';
 
@@ -15,4 +15,23 @@ export const DEBIAN_PACKAGE = join(DIST, `${packageName(VERSION)}.deb`);
 export function notPackaged(): string | false {
   if (!process.env.YAVM_TEST_PROGRAM) return 'of the packages: make dist-test';
   return !existsSync(DEBIAN_PACKAGE) && 'the packages are not built: make dist';
+}
+
+export const OLDER_VERSION = '0.0.9';
+
+/**
+ * Writes the program as an older release would be: it says another version, and keeps its kernel in another folder of the
+ * cache. It is the same code: its list of what is in it has these words, and others of the same length are put there.
+ * @throws {Error} when the list is not found
+ */
+export function writeOlderProgram(file: string): void {
+  const bytes = readFileSync(PROGRAM);
+  const known = Buffer.from(`{"version":"${VERSION}","id":"`);
+  const older = Buffer.from(`{"version":"${OLDER_VERSION}","id":"${'0'.repeat(32)}`);
+  const at = bytes.indexOf(known);
+  if (at < 0 || bytes.indexOf(known, at + 1) >= 0 || VERSION.length !== OLDER_VERSION.length) {
+    throw new Error(`${PROGRAM} cannot be made an older one`);
+  }
+  older.copy(bytes, at);
+  writeFileSync(file, bytes, { mode: 0o755 });
 }
