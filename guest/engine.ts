@@ -11,6 +11,8 @@ export interface Engine {
   setFatalFd(fd: number): void;
   /** CPU time that one callback may take, this one too, before the program is ended; a minute if nothing else is said. */
   setCallbackBudget(seconds: number): void;
+  /** Runs a script, not in PID 1; its last value. `name`: what stacks call it. */
+  evaluate(text: string, name: string): unknown;
 }
 
 declare const yavmEngine: Engine;

@@ -2,6 +2,7 @@
 import { native } from '../native/native.ts';
 import { Agent } from './agent/agent.ts';
 import { hello } from './agent/hello.ts';
+import { startHooks } from './agent/hooks.ts';
 import { listen } from './agent/listen.ts';
 import { Log } from './agent/log.ts';
 import { openPorts } from './agent/ports.ts';
@@ -9,6 +10,7 @@ import { loadEarlyModules } from './boot/modules.ts';
 import { mountEarly } from './boot/mounts.ts';
 import { engine } from './engine.ts';
 import { runFilesRole } from './files/role.ts';
+import { runHookRole } from './hook/role.ts';
 import { O_CLOEXEC, O_DIRECTORY, O_RDONLY } from './lib/constants.ts';
 
 async function boot(): Promise<void> {
@@ -34,6 +36,7 @@ async function boot(): Promise<void> {
   });
   channels.serve(agent);
   agent.session.notify(hello(system, { init, modules: loaded }));
+  startHooks(agent);
 }
 
 const [, role, name, ...words] = engine().args;
@@ -41,6 +44,8 @@ if (role === '--role' && name === 'files') {
   // It is one callback, and takes as long as there are files: years of CPU time, should it come to that.
   engine().setCallbackBudget(1e9);
   runFilesRole(native(), words, engine().exit);
+} else if (role === '--role' && name === 'hook') {
+  void runHookRole(native(), words, engine());
 } else {
   void boot();
 }

@@ -1,9 +1,10 @@
 /** From a kernel and an /init to `vmlinux`, `initramfs.cpio.zst` and `manifest.json`. */
-import { randomBytes } from 'node:crypto';
+import { type KeyObject, randomBytes } from 'node:crypto';
 import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { promisify } from 'node:util';
 import { constants as zlibConstants, zstdCompress } from 'node:zlib';
+import { signaturePath, signBytes } from '../host/lib/signature.ts';
 import {
   checkInit,
   type FileSpec,
@@ -41,6 +42,8 @@ export interface InitramfsOptions extends ModuleWishes {
   agent?: string | null;
   /** Time of all entries, seconds since the epoch; default $SOURCE_DATE_EPOCH, else 0. */
   mtime?: number;
+  /** Signs the manifest. */
+  sign?: KeyObject;
   run?: RunTool;
 }
 
@@ -105,9 +108,16 @@ export async function buildInitramfs(options: InitramfsOptions): Promise<Manifes
   if (outputs.vmlinux) await replaceFile(outputs.vmlinux, vmlinux.bytes);
   await replaceFile(outputs.initramfs, initramfs);
   if (outputs.base) await replaceFile(outputs.base, baseInitramfs);
-  if (outputs.manifest)
-    await replaceFile(outputs.manifest, Buffer.from(`${JSON.stringify(manifest, null, 2)}\n`));
+  if (outputs.manifest) await writeManifest(outputs.manifest, manifest, options.sign);
   return manifest;
+}
+
+async function writeManifest(path: string, manifest: Manifest, key: KeyObject | undefined): Promise<void> {
+  const text = Buffer.from(`${JSON.stringify(manifest, null, 2)}\n`);
+  // One of before is none of this.
+  if (key === undefined) await rm(signaturePath(path), { force: true });
+  else await replaceFile(signaturePath(path), signBytes(text, key));
+  await replaceFile(path, text);
 }
 
 /** Seconds from $SOURCE_DATE_EPOCH (reproducible-builds.org); 0 when it is not set. @throws {ContentError} not a time that cpio can hold. */

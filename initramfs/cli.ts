@@ -3,12 +3,15 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Command } from 'commander';
 import { YavmError } from '../host/lib/errors.ts';
+import { signingKey } from '../host/lib/signature.ts';
 import { formatSize } from '../host/lib/size.ts';
 import { agentOf } from './agent.ts';
 import { buildInitramfs } from './build.ts';
 import { registerLooking } from './cli-look.ts';
 import { type Act, collect, json, type Streams, write } from './cli-parts.ts';
+import { registerVerify } from './cli-verify.ts';
 import { parseFileSpec } from './content.ts';
+import { hookEntries } from './hook.ts';
 import {
   DEFAULT_KERNEL_PACKAGE,
   fetchKernelPackage,
@@ -39,7 +42,9 @@ interface BuildOptions {
   firmware?: string[];
   firmwareFrom?: string[];
   file?: string[];
+  hook?: string;
   init?: string;
+  sign?: string;
   output?: string;
   cache?: string;
   json?: boolean;
@@ -55,9 +60,10 @@ Examples:
   ya-vm initramfs build --kernel /boot/vmlinuz-6.8.0-45-generic --modules /lib/modules/6.8.0-45-generic
   ya-vm initramfs build --preset gpu --kernel-package linux-image-amd64 --output ./gpu
   ya-vm initramfs build --module-all-of usb --firmware 'rtl_nic/*' --firmware-from ./lib/firmware --output ./usb
+  ya-vm initramfs build --hook ./hook.ts --output ./hooked
   ya-vm initramfs build --module dm_verity --file ./strace:/bin/strace:755 --output ./debug`;
 
-/** Adds the subcommands `build`, `inspect`, `diff` and `explain` to `command`. */
+/** Adds the subcommands `build`, `inspect`, `diff`, `explain` and `verify` to `command`. */
 export function registerInitramfs(command: Command, act: Act, defaults: Defaults): void {
   const build = command
     .command('build')
@@ -86,7 +92,9 @@ export function registerInitramfs(command: Command, act: Act, defaults: Defaults
       collect,
     )
     .option('--file <src:dst[:mode]>', 'one more file; may be repeated', collect)
+    .option('--hook <file>', 'TypeScript with functions that the agent calls: docs/initramfs.md, Hooks')
     .option('--init <file>', 'another program as /init (default: the agent)')
+    .option('--sign <key>', 'sign the manifest with this Ed25519 key (PEM): manifest.json.sig')
     .option('--output <folder>', `where the results go (default: ${defaults.folder})`)
     .option('--cache <folder>', `where unpacked packages are kept (default: ${defaults.cache})`)
     .option('--json', 'print the manifest')
@@ -94,11 +102,13 @@ export function registerInitramfs(command: Command, act: Act, defaults: Defaults
   act(build, (streams, options) => runBuild(streams, options as unknown as BuildOptions, defaults));
 
   registerLooking(command, act, defaults.folder);
+  registerVerify(command, act);
 }
 
 async function runBuild(streams: Streams, options: BuildOptions, defaults: Defaults): Promise<number> {
   const files = (options.file ?? []).map(parseFileSpec);
   const preset = parsePreset(options.preset);
+  const sign = options.sign === undefined ? undefined : signingKey(options.sign);
   const kernel = await openKernel(streams, options, defaults);
   const folder = options.output ?? outputOf(defaults);
   const outputs = {
@@ -113,8 +123,10 @@ async function runBuild(streams: Streams, options: BuildOptions, defaults: Defau
     extraModules: options.module,
     allOf: options.moduleAllOf,
     files,
+    entries: options.hook === undefined ? [] : await hookEntries(options.hook),
     firmware: { names: options.firmware ?? [], folders: options.firmwareFrom },
     outputs,
+    sign,
     version: defaults.version,
     agent: options.init === undefined ? defaults.version : null,
   });

@@ -51,6 +51,14 @@ export class ContentError extends YavmError {
   }
 }
 
+/** A `--hook` that cannot be made into a script. */
+export class HookError extends YavmError {
+  override name = 'HookError';
+  constructor(message: string, options?: YavmErrorOptions) {
+    super('YAVM_E_INITRAMFS_HOOK', message, options);
+  }
+}
+
 /** A finished initramfs (or its manifest) that cannot be read. */
 export class ArchiveError extends YavmError {
   override name = 'ArchiveError';

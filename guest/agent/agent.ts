@@ -40,6 +40,8 @@ export class Agent {
   stopping = false;
   /** Drivers are loaded and hold back: see `prepare`. */
   prepared = false;
+  /** The first function of the initramfs' hook: rejects with what went wrong. */
+  begun: Promise<void> = Promise.resolve();
   /** A configure has begun; it happens once in a VM's life, even when it fails. */
   configuring = false;
   #task: Task | null = null;

@@ -15,6 +15,7 @@ import { UserDatabase } from '../process/users.ts';
 import type { ConfigureRequest, Ready } from '../protocol/messages.ts';
 import type { Agent, Task } from './agent.ts';
 import { followDevices, loadRequested } from './drivers.ts';
+import { runHook } from './hooks.ts';
 import { followKernelLog } from './kernel-log.ts';
 import { memoryInfo } from './stats.ts';
 
@@ -38,6 +39,8 @@ export async function configure(agent: Agent, request: ConfigureRequest): Promis
   // Before anything loads: options hold for modules that come after them.
   if (request.modules) modules.configure(request.modules);
   if (agent.prepared) await clock.time('devices', () => bindDevices(native, request.slots));
+  await agent.begun;
+  await runHook(agent, 'beforeMounts');
   const root = await clock.time('root', () => buildRoot({ native, modules }, request));
   await clock.time('task file systems', () => mountTask(native, root.fd));
   await clock.time('volumes', () => mountVolumes({ native, modules }, root, request.mounts ?? []));
@@ -54,6 +57,7 @@ export async function configure(agent: Agent, request: ConfigureRequest): Promis
   await clock.time('network', () => network.apply(request.network ?? {}));
   if (request.modules || request.gpu) await clock.time('modules', () => loadRequested(agent, request));
   await clock.time('commands', () => agent.begin(prepareTask(agent, root, network, request.memoryLimit)));
+  await runHook(agent, 'afterConfigure');
   // Nothing waits for these: they load when the host has its answer.
   setTimeout(() => void followDevices(agent), 0);
   return gpus ? { steps: clock.steps, gpus } : { steps: clock.steps };

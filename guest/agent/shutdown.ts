@@ -6,6 +6,7 @@ import { sleep } from '../lib/sleep.ts';
 import type { ShutdownRequest } from '../protocol/messages.ts';
 import type { Agent } from './agent.ts';
 import { cancelAll } from './files.ts';
+import { runHook } from './hooks.ts';
 
 /** How long killed processes get to disappear (a process in uninterruptible sleep may not). */
 const KILL_DEADLINE = 2000;
@@ -17,6 +18,7 @@ const POWER_OFF = 0x4321fedc;
 export async function shutdown(agent: Agent, request: ShutdownRequest): Promise<Record<string, never>> {
   agent.stopping = true;
   if (agent.configured) {
+    await runHook(agent, 'beforeStop').catch((error) => agent.log.warn(String(error.message)));
     await stopCommands(agent, request.grace);
     for (const problem of unmountAll(agent.native, agent.task().root)) agent.log.warn(problem);
   }

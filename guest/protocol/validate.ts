@@ -287,6 +287,7 @@ const GUEST_ERRORS: readonly GuestErrorCode[] = [
   'disk-missing',
   'network-failed',
   'gpu-failed',
+  'hook-failed',
   'file-failed',
   'bad-archive',
   'shutting-down',

@@ -23,6 +23,7 @@ export type GuestErrorCode =
   | 'disk-missing'
   | 'network-failed'
   | 'gpu-failed'
+  | 'hook-failed'
   | 'file-failed'
   | 'bad-archive'
   | 'shutting-down'

@@ -5,6 +5,7 @@ import { buildKernelSet } from '../kernel-sets/build.ts';
 import { readWhole } from '../kernel-sets/verify.ts';
 import { builtSets, findKernelSet, isOwn, KERNEL_SETS, type KernelSet, setKey } from '../lib/kernel-set.ts';
 import { assetsFolder } from '../lib/paths.ts';
+import { signingKey } from '../lib/signature.ts';
 import type { Act } from './commands.ts';
 import { type Context, note, print, printJson } from './context.ts';
 import { ownVersion } from './version.ts';
@@ -37,10 +38,11 @@ export function registerSets(command: Command, act: Act): void {
     .argument('[name]', 'the set to build')
     .description('list kernel sets, or build one')
     .option('--update', 'build it with the newest kernel that apt offers')
+    .option('--sign <key>', 'build it, and sign it with this Ed25519 key (PEM)')
     .option('--json', 'print an array, or what was built')
     .addHelpText('after', EXAMPLES);
   act(sets, async (context, options, [name]) => {
-    if (name !== undefined) await build(context, findKernelSet(name as string), options.update === true);
+    if (name !== undefined) await build(context, findKernelSet(name as string), options);
     const wanted = KERNEL_SETS.filter((set) => name === undefined || set.name === name);
     const rows = await Promise.all(wanted.map((set) => describe(context, set)));
     if (options.json) await printJson(context, name === undefined ? rows : rows[0]);
@@ -49,7 +51,7 @@ export function registerSets(command: Command, act: Act): void {
   });
 }
 
-async function build(context: Context, set: KernelSet, update: boolean): Promise<void> {
+async function build(context: Context, set: KernelSet, given: Record<string, unknown>): Promise<void> {
   // It comes with ya-vm; `make build` or an update of ya-vm renews it.
   if (isOwn(set)) return;
   const options = {
@@ -58,7 +60,8 @@ async function build(context: Context, set: KernelSet, update: boolean): Promise
     // An interrupt ends this program; what it leaves is removed by the next build.
     signal: new AbortController().signal,
     version: await ownVersion(),
-    update,
+    update: given.update === true,
+    sign: typeof given.sign === 'string' ? signingKey(given.sign) : undefined,
     onProgress: (line: string) => void note(context, line),
   };
   await buildKernelSet(set, options);

@@ -4,7 +4,7 @@ import { basename, dirname, join } from 'node:path';
 import { type Command, Option } from 'commander';
 import type { LocalNetworkOptions } from '../exe-unit/local-network.ts';
 import { YavmError } from '../lib/errors.ts';
-import { bootFiles } from '../lib/kernel-set.ts';
+import { bootFiles, trusted } from '../lib/kernel-set.ts';
 import { assetsFolder } from '../lib/paths.ts';
 import { parseSize } from '../lib/size.ts';
 import type { AccelChoice, BootAssets, ShareSpec, StartChoice, VmSpec } from '../runtime/types.ts';
@@ -209,7 +209,7 @@ export function readAssets(
   }
   if (kernel === undefined || initramfs === undefined) return bootFiles(environment, kernelSet);
   if (kernelSet !== undefined) throw usageError('--kernel-set excludes --kernel and --initramfs');
-  return { kernel, initramfs, manifest: join(dirname(initramfs), 'manifest.json') };
+  return trusted(environment, { kernel, initramfs, manifest: join(dirname(initramfs), 'manifest.json') });
 }
 
 function readRoot(

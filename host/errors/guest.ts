@@ -23,6 +23,11 @@ export const GUEST = {
       meaning:
         'a graphics card does not work in the VM: no driver, a [driver layer](driver-layer.md) for another kernel, or versions that differ; the message names which',
     },
+    {
+      codes: ['YAVM_E_GUEST_HOOK_FAILED'],
+      meaning:
+        "the initramfs' [start-up hook](initramfs.md#hooks) threw, died or took too long; the message has its file and line",
+    },
     { codes: ['YAVM_E_GUEST_NETWORK_FAILED'], meaning: 'a link, address or route cannot be set' },
     {
       codes: ['YAVM_E_GUEST_FILE_FAILED', 'YAVM_E_GUEST_BAD_ARCHIVE'],

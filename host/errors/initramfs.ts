@@ -21,10 +21,20 @@ export const INITRAMFS = {
     { codes: ['YAVM_E_INITRAMFS_MODULE'], meaning: 'a kernel module is missing or does not fit' },
     { codes: ['YAVM_E_INITRAMFS_CONTENT'], meaning: 'a `--file` or the `/init` cannot be put in' },
     {
+      codes: ['YAVM_E_INITRAMFS_HOOK'],
+      meaning:
+        'a [`--hook`](initramfs.md#hooks) is no program, exports nothing that is called, or needs esbuild',
+    },
+    {
       codes: ['YAVM_E_KERNEL_SET'],
       meaning:
         'a [kernel set](initramfs.md#kernel-sets) that there is not, that is not built for this version of ya-vm, is damaged, or cannot be kept',
       helps: '`ya-vm initramfs sets`',
+    },
+    {
+      codes: ['YAVM_E_KERNEL_SIGNATURE'],
+      meaning:
+        'YA_VM_KERNEL_KEY is set, and what is to boot is not [signed](initramfs.md#signatures) by that key, or not what was signed; or a key cannot be read',
     },
     { codes: ['YAVM_E_INITRAMFS_ARCHIVE'], meaning: 'an initramfs or its manifest cannot be read' },
   ],

@@ -1,4 +1,5 @@
 /** Builds a kernel set into the cache: once, however many processes want it, and never half. */
+import type { KeyObject } from 'node:crypto';
 import { mkdir, mkdtemp, readdir, rename, rm } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { agentOf } from '../../initramfs/agent.ts';
@@ -6,6 +7,7 @@ import { buildInitramfs } from '../../initramfs/build.ts';
 import { fetchKernelPackage, type KernelSource } from '../../initramfs/kernel/source.ts';
 import type { Native } from '../../native/face.ts';
 import { hasErrno, YavmError } from '../lib/errors.ts';
+import { isSetWhole } from '../lib/kernel-check.ts';
 import {
   builtSets,
   filesIn,
@@ -26,6 +28,8 @@ export interface BuildSetOptions {
   version: string;
   /** Asks for the package's newest version although a build is there. */
   update?: boolean;
+  /** Signs what is built; a set that is there is built anew. */
+  sign?: KeyObject;
   /** One line each. */
   onProgress?: (line: string) => void;
   /** Stands in for the package in tests. */
@@ -50,7 +54,7 @@ export async function buildKernelSet(set: KernelSet, options: BuildSetOptions): 
   const { env, native, signal, onProgress } = options;
   const key = setKey(set, env);
   const parent = kernelsFolder(env);
-  const there = async () => (options.update ? undefined : wholeOf(builtSets(env, set, key)));
+  const there = async () => (options.update || options.sign ? undefined : wholeOf(builtSets(env, set, key)));
   const known = await there();
   if (known !== undefined) return { folder: known, fresh: false };
   await mkdir(parent, { recursive: true }).catch((cause) => fail(parent, cause));
@@ -68,7 +72,7 @@ export async function buildKernelSet(set: KernelSet, options: BuildSetOptions): 
       options.fetch ?? (() => fetchKernelPackage({ folder: parent, onProgress }, set.kernelPackage));
     const kernel = await fetch(onProgress);
     const folder = join(parent, setFolderName(set, kernel.package?.version ?? kernel.modules.release, key));
-    if (await isWhole(folder)) return { folder, fresh: false };
+    if (!options.sign && (await isWhole(folder))) return { folder, fresh: false };
     onProgress?.(`building ${basename(folder)}`);
     await buildInto(folder, set, kernel, options);
     await prune(builtSets(env, set), folder);
@@ -89,7 +93,7 @@ async function buildInto(
   folder: string,
   set: KernelSet,
   kernel: KernelSource,
-  { env, version }: BuildSetOptions,
+  { env, version, sign }: BuildSetOptions,
 ): Promise<void> {
   const parent = kernelsFolder(env);
   const temporary = await mkdtemp(join(parent, `.${set.name}-`)).catch((cause) => fail(parent, cause));
@@ -104,7 +108,10 @@ async function buildInto(
       agent: version,
       // Nobody's to compare with another time.
       mtime: 0,
+      sign,
     });
+    // Every byte, once: from here on only what changes is read again.
+    if (!isSetWhole(temporary, files)) fail(temporary, new Error('it is not what was written'));
     // What is in the way is damaged: a whole one would have been taken.
     await rm(folder, { recursive: true, force: true });
     await rename(temporary, folder).catch((cause) => {

@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { readFile, stat } from 'node:fs/promises';
 import { type FileDigest, type Manifest, parseManifest } from '../../initramfs/manifest.ts';
+import { isSetWhole } from '../lib/kernel-check.ts';
 import { filesIn } from '../lib/kernel-set.ts';
 
 const MAX_MANIFEST = 16 * 1024 * 1024;
@@ -15,7 +16,8 @@ export async function readWhole(folder: string): Promise<Manifest | null> {
     const manifest = parseManifest(await readFile(files.manifest, 'utf8'));
     const same =
       (await matches(files.kernel, manifest.vmlinux)) && (await matches(files.initramfs, manifest.initramfs));
-    return same ? manifest : null;
+    // By the hash of its manifest, too: one that was changed together with its files is another.
+    return same && isSetWhole(folder, files) ? manifest : null;
   } catch {
     // Why does not matter: it is built anew.
     return null;

@@ -8,7 +8,9 @@ import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { YavmError } from './errors.ts';
+import { isSetWhole } from './kernel-check.ts';
 import { assetsFolder, cacheFolder } from './paths.ts';
+import { checkSignature, trustedKey } from './signature.ts';
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -57,8 +59,6 @@ export interface BootFiles {
 interface SetManifest {
   builder: string;
   kernel: { package: { version: string } | null };
-  vmlinux: { size: number };
-  initramfs: { size: number };
   files: { path: string; sha256?: string }[];
 }
 
@@ -66,13 +66,15 @@ interface SetManifest {
 const MAX_MANIFEST = 16 * 1024 * 1024;
 
 /**
- * What the VMs of a set boot. Only sizes are held against the manifest: `ya-vm initramfs sets` compares every byte.
+ * What the VMs of a set boot, as it was built (kernel-check.ts), and signed where $YA_VM_KERNEL_KEY asks for it.
  * @param name Default: $YA_VM_KERNEL_SET, else `cloud`.
- * @throws {YavmError} YAVM_E_KERNEL_SET: there is no such set, it is not built, or not whole.
+ * @throws {YavmError} YAVM_E_KERNEL_SET: there is no such set, it is not built, or not whole; YAVM_E_KERNEL_SIGNATURE.
  */
 export function bootFiles(env: Environment, name: string = env.YA_VM_KERNEL_SET || OWN): BootFiles {
   const set = findKernelSet(name);
-  if (isOwn(set)) return filesIn(assetsFolder(env));
+  // What comes with ya-vm is trusted as ya-vm is.
+  if (isOwn(set))
+    return env.YAVM_ASSETS ? trusted(env, filesIn(assetsFolder(env))) : filesIn(assetsFolder(env));
   const built = builtSets(env, set, setKey(set, env)).at(-1);
   const hint = `ya-vm initramfs sets ${name}`;
   if (built === undefined)
@@ -81,9 +83,24 @@ export function bootFiles(env: Environment, name: string = env.YA_VM_KERNEL_SET 
       `the kernel set ${name} is not built for this version of ya-vm`,
       { hint },
     );
-  if (!hasItsSizes(built))
+  const files = trusted(env, filesIn(built));
+  // With a signature asked for: or the signed files could be replaced together with what says that they were compared.
+  if (!env.YA_VM_KERNEL_KEY && !isSetWhole(built, files))
     throw new YavmError('YAVM_E_KERNEL_SET', `${built}: the kernel set ${name} is damaged`, { hint });
-  return filesIn(built);
+  return files;
+}
+
+/**
+ * Files that $YA_VM_KERNEL_KEY, a public key, has signed, every byte of them; any, when it is not set.
+ * @throws {YavmError} YAVM_E_KERNEL_SIGNATURE
+ */
+export function trusted<Files extends BootFiles>(env: Environment, files: Files): Files {
+  if (!env.YA_VM_KERNEL_KEY) return files;
+  checkSignature(files.manifest, trustedKey(env.YA_VM_KERNEL_KEY));
+  if (isSetWhole(null, files)) return files;
+  throw new YavmError('YAVM_E_KERNEL_SIGNATURE', `${files.kernel}: not what the signed manifest describes`, {
+    hint: 'Build it again.',
+  });
 }
 
 /** @throws {YavmError} YAVM_E_KERNEL_SET */
@@ -150,17 +167,6 @@ export function filesIn(folder: string): BootFiles {
     initramfs: join(folder, 'initramfs.cpio.zst'),
     manifest: join(folder, 'manifest.json'),
   };
-}
-
-function hasItsSizes(folder: string): boolean {
-  const files = filesIn(folder);
-  const manifest = readManifest(files.manifest);
-  const sizeOf = (path: string) => statSync(path, { throwIfNoEntry: false })?.size;
-  return (
-    manifest !== null &&
-    sizeOf(files.kernel) === manifest.vmlinux?.size &&
-    sizeOf(files.initramfs) === manifest.initramfs?.size
-  );
 }
 
 /** Null: not there, unreadable, or no JSON object. */

@@ -77,6 +77,25 @@ static JSValue set_callback_budget(JSContext* ctx, JSValueConst this_value, int 
   return JS_UNDEFINED;
 }
 
+// Runs a script: (text, name). Only for children: what is evaluated may compute for ever, and the machine must not end by it.
+static JSValue evaluate(JSContext* ctx, JSValueConst this_value, int argc, JSValueConst* argv) {
+  (void)this_value, (void)argc;
+#ifndef YAVM_TEST_HOST
+  if (getpid() == 1) return JS_ThrowInternalError(ctx, "evaluate: not in PID 1");
+#endif
+  size_t length;
+  const char* text = JS_ToCStringLen(ctx, &length, argv[0]);
+  const char* name = text == NULL ? NULL : JS_ToCString(ctx, argv[1]);
+  JSValue result = JS_EXCEPTION;
+  if (name != NULL) {
+    JS_AddIntrinsicEval(ctx);
+    result = JS_Eval(ctx, text, length, name, JS_EVAL_TYPE_GLOBAL);
+  }
+  JS_FreeCString(ctx, name);
+  JS_FreeCString(ctx, text);
+  return result;
+}
+
 static const JSCFunctionListEntry engine_properties[] = {
     JS_PROP_STRING_DEF("version", YAVM_VERSION, JS_PROP_ENUMERABLE),
     JS_CFUNC_DEF("setConsole", 1, set_console),
@@ -85,6 +104,7 @@ static const JSCFunctionListEntry engine_properties[] = {
     JS_CFUNC_DEF("exit", 1, exit_process),
     JS_CFUNC_DEF("collectGarbage", 0, collect_garbage),
     JS_CFUNC_DEF("setCallbackBudget", 1, set_callback_budget),
+    JS_CFUNC_DEF("evaluate", 2, evaluate),
     JS_CGETSET_DEF("heapUsed", heap_used, NULL),
 };
 

@@ -31,9 +31,10 @@ export const ROWS: Row[] = [
   { of: 'guest/net', ours: GUEST_BASE, packages: [] },
   { of: 'guest/gpu', ours: [...GUEST_BASE, 'guest/boot', 'guest/process/users.ts'], packages: [] },
   { of: 'guest/files', ours: GUEST_BASE, packages: [] },
+  { of: 'guest/hook', ours: [...GUEST_BASE, 'guest/boot', 'guest/engine.ts'], packages: [] },
   {
     of: 'guest/agent',
-    ours: [...GUEST_BASE, 'guest/boot', 'guest/process', 'guest/net', 'guest/gpu'],
+    ours: [...GUEST_BASE, 'guest/boot', 'guest/process', 'guest/net', 'guest/gpu', 'guest/hook'],
     packages: [],
   },
   { of: 'guest', ours: ['guest', ADDON], packages: [] },
@@ -114,7 +115,9 @@ export const ROWS: Row[] = [
     ours: ['host', 'initramfs', 'guest/protocol', ADDON],
     packages: ['node:', 'commander', 'serialport'],
   },
-  { of: 'initramfs', ours: ['host/lib'], packages: ['node:', 'commander'] },
+  { of: 'initramfs', ours: ['host/lib', 'guest/hook/manifest.ts'], packages: ['node:', 'commander'] },
+  // Where it is there.
+  { of: 'initramfs/hook.ts', ours: ['initramfs', 'guest/hook/manifest.ts'], packages: ['node:', 'esbuild'] },
 
   // Tools and tests stand outside.
   {

@@ -4,7 +4,9 @@ import {
   mkdirSync,
   mkdtempSync,
   readdirSync,
+  readFileSync,
   rmSync,
+  statSync,
   truncateSync,
   utimesSync,
   writeFileSync,
@@ -26,6 +28,7 @@ import {
 import { buildInitramfs } from '../../initramfs/build.ts';
 import { inspect } from '../../initramfs/inspect.ts';
 import { openKernelFiles } from '../../initramfs/kernel/source.ts';
+import { digest } from '../../initramfs/manifest.ts';
 import { MODULES } from '../../initramfs/modules/table.ts';
 import { isPresetName } from '../../initramfs/presets.ts';
 import { loadNative } from '../../native/load.ts';
@@ -154,6 +157,42 @@ t.test('a damaged one is not booted, and built again', async (t) => {
   t.equal(await readWhole(folder), null, 'of the right size, too');
   t.equal((await buildKernelSet(GENERIC, options)).fresh, true);
   t.not(await readWhole(folder), null);
+});
+
+t.test('a set that was tampered with is never booted', async (t) => {
+  const { env, options } = await setUp(t);
+  const { folder } = await buildKernelSet(GENERIC, options);
+  const [initramfs, manifest, checked] = ['initramfs.cpio.zst', 'manifest.json', 'checked.json'].map((name) =>
+    join(folder, name),
+  ) as [string, string, string];
+  const damaged = { code: 'YAVM_E_KERNEL_SET', message: /damaged/ };
+  const good = readFileSync(initramfs);
+  const known = readFileSync(checked, 'utf8');
+  t.ok(bootFiles(env, 'generic'));
+  t.equal(readFileSync(checked, 'utf8'), known, 'nothing has changed: nothing is read again');
+
+  const { atime, mtime } = statSync(initramfs);
+  writeFileSync(
+    initramfs,
+    good.map((byte, at) => (at === good.length >> 1 ? byte ^ 1 : byte)),
+  );
+  utimesSync(initramfs, atime, mtime);
+  t.throws(() => bootFiles(env, 'generic'), damaged, 'one bit, the size and the time of before');
+  t.throws(() => bootFiles(env, 'generic'), damaged, 'nor at the second attempt');
+  writeFileSync(initramfs, good);
+  t.ok(bootFiles(env, 'generic'), 'the same bytes again');
+  t.not(readFileSync(checked, 'utf8'), known, 'which were read, and are known now');
+
+  const other = Buffer.concat([good, Buffer.from('more')]);
+  const text = readFileSync(manifest, 'utf8');
+  writeFileSync(initramfs, other);
+  const changed = JSON.parse(text);
+  changed.initramfs = { ...changed.initramfs, ...digest(other) };
+  writeFileSync(manifest, JSON.stringify(changed));
+  t.throws(() => bootFiles(env, 'generic'), damaged, 'together with its manifest');
+  t.equal(await readWhole(folder), null);
+  t.equal((await buildKernelSet(GENERIC, options)).fresh, true);
+  t.ok(bootFiles(env, 'generic'));
 });
 
 t.test('another agent has its own, and old ones go', async (t) => {
