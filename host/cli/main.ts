@@ -4,11 +4,10 @@ import { writeAll } from './context.ts';
 import { printError } from './error-line.ts';
 import { EXIT } from './exit.ts';
 import { runProgram } from './program.ts';
+import { standardStreams } from './standard-streams.ts';
 import { restoreTerminals } from './terminal.ts';
 
-// A reader that leaves (`ya-vm ps | head -1`) ends a stream with EPIPE. Who writes a command's bytes looks for that
-// itself; for everything else there is just nobody left to tell.
-for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {});
+const streams = standardStreams();
 
 process.on('exit', restoreTerminals);
 
@@ -17,7 +16,7 @@ process.on('uncaughtException', async (error) => {
   restoreTerminals();
   await printError(
     error,
-    process,
+    streams,
     process.argv.some((word) => /^(--log-level=)?(debug|trace)$/.test(word)),
   );
   process.exit(EXIT.failure);
@@ -28,8 +27,8 @@ process.exitCode = EXIT.failure;
 void main();
 
 async function main(): Promise<void> {
-  const { stdin, stdout, stderr, env } = process;
-  const code = await runProgram(process.argv.slice(2), { stdin, stdout, stderr, env });
+  const { stdout, stderr } = streams;
+  const code = await runProgram(process.argv.slice(2), streams);
 
   // What was written is handed on before the end, unless its reader stands still. An open stdin, or a socket that takes
   // its time, must not hold the exit code back.

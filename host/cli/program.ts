@@ -104,7 +104,14 @@ function openContext(
     throw usageError(`--log-level: '${level}' is no level`, `Choose one of: ${LOG_LEVELS.join(', ')}.`);
   }
   state.level = level;
-  return { ...streams, log: createLogger({ level, file }) };
+  const { stdout, stderr, env } = streams;
+  return {
+    get stdin() {
+      return streams.stdin;
+    },
+    ...{ stdout, stderr, env },
+    log: createLogger({ level, file }),
+  };
 }
 
 function defaultLevel(file: string | undefined, row: CommandRow | undefined): LogLevel {

@@ -1,17 +1,15 @@
 /** `ya-vm version`: the versions of all parts, of those that are there. */
-import { execFile } from 'node:child_process';
-import { readFile } from 'node:fs/promises';
+import { readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { promisify } from 'node:util';
 import type { Command } from 'commander';
 import { PROTOCOL_VERSION } from '../../guest/protocol/messages.ts';
-import { packedIndex } from '../lib/packed.ts';
+import { packedIndex, packedText } from '../lib/packed.ts';
 import { assetsFolder } from '../lib/paths.ts';
-import { findProgram } from '../lib/programs.ts';
 import type { Act } from './commands.ts';
-import { print, printJson } from './context.ts';
+import { type Context, print, printJson } from './context.ts';
 import { EXIT } from './exit.ts';
+import { qemuVersion } from './qemu-version.ts';
 import { alignColumns } from './style.ts';
 
 export interface Versions {
@@ -28,7 +26,7 @@ export interface Versions {
 export function define(command: Command, act: Act): void {
   command.option('--json', 'print an object');
   act(command, async (context, options) => {
-    const versions = await collectVersions(assetsFolder(context.env));
+    const versions = await collectVersions(context.env);
     if (options.json) await printJson(context, versions);
     else {
       const rows = Object.entries(versions).map(([name, version]) => [name, String(version ?? 'not found')]);
@@ -38,13 +36,13 @@ export function define(command: Command, act: Act): void {
   });
 }
 
-export async function collectVersions(assets: string): Promise<Versions> {
+export async function collectVersions(env: Context['env'] = process.env): Promise<Versions> {
   return {
     'ya-vm': await ownVersion(),
     node: process.versions.node,
-    qemu: await qemuVersion(),
+    qemu: await qemuVersion(env),
     protocol: PROTOCOL_VERSION,
-    kernel: await kernelRelease(join(assets, 'manifest.json')),
+    kernel: kernelRelease(env),
   };
 }
 
@@ -55,7 +53,7 @@ export async function ownVersion(): Promise<string> {
   const here = dirname(fileURLToPath(import.meta.url));
   for (const folder of [join(here, '..', '..'), here]) {
     try {
-      const { name, version } = JSON.parse(await readFile(join(folder, 'package.json'), 'utf8'));
+      const { name, version } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'));
       if (name === 'ya-vm' && typeof version === 'string') return version;
     } catch {
       // Not here: look in the next place.
@@ -64,21 +62,11 @@ export async function ownVersion(): Promise<string> {
   return 'unknown';
 }
 
-/** `7.2.11`, or null when QEMU is not there or does not answer within 5 s. */
-async function qemuVersion(): Promise<string | null> {
+/** The single program need not unpack its files for this. */
+function kernelRelease(env: Context['env']): string | null {
   try {
-    const { stdout } = await promisify(execFile)(findProgram('qemu-system-x86_64'), ['--version'], {
-      timeout: 5000,
-    });
-    return /version (\d+\.\d+(?:\.\d+)?)/.exec(stdout)?.[1] ?? null;
-  } catch {
-    return null;
-  }
-}
-
-async function kernelRelease(manifest: string): Promise<string | null> {
-  try {
-    const { kernel } = JSON.parse(await readFile(manifest, 'utf8'));
+    const packed = env.YAVM_ASSETS ? null : packedText('manifest.json');
+    const { kernel } = JSON.parse(packed ?? readFileSync(join(assetsFolder(env), 'manifest.json'), 'utf8'));
     return typeof kernel?.release === 'string' ? kernel.release : null;
   } catch {
     return null;

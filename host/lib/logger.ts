@@ -120,8 +120,27 @@ function openSink(options: LoggerOptions): Sink {
     }
   }
   const descriptor = options.descriptor ?? 2;
-  const plain = options.plain ?? process.stderr.isTTY === true;
-  return plain ? plainSink(descriptor) : jsonSink(descriptor, false, options.after);
+  return lateSink(() => {
+    const plain = options.plain ?? process.stderr.isTTY === true;
+    return plain ? plainSink(descriptor) : jsonSink(descriptor, false, options.after);
+  });
+}
+
+/** Made by the first record: what standard error is, Node finds out at the price of a stream (10 ms). */
+function lateSink(make: () => Sink): Sink {
+  let sink: Sink | null = null;
+  let closed = false;
+  return {
+    put(record) {
+      if (closed) return;
+      sink ??= make();
+      sink.put(record);
+    },
+    async close() {
+      closed = true;
+      await sink?.close();
+    },
+  };
 }
 
 function plainSink(descriptor: number): Sink {
