@@ -12,7 +12,7 @@ const SECTION = 'NODE_SEA_BLOB';
 const FUSE = 'NODE_SEA_FUSE_fce680ab2cc467b6e072b8b5df1996b2';
 
 /** As build/launcher.ts starts Node, which says why. */
-const NODE_OPTIONS = ['--disable-warning=ExperimentalWarning', '--max-semi-space-size=1'];
+export const NODE_OPTIONS = ['--disable-warning=ExperimentalWarning', '--max-semi-space-size=1'];
 
 export interface BinaryInputs {
   node: string;
@@ -36,7 +36,7 @@ export async function buildBinary({ node, script, assets, work, output }: Binary
     main: script,
     output: blob,
     disableExperimentalSEAWarning: true,
-    // A snapshot would not start on another CPU; the code cache differs from build to build, and gains nothing.
+    // A snapshot would not start on another CPU. The loader's own code is a line; the host's is code-cache.ts's.
     useSnapshot: false,
     useCodeCache: false,
     // Behind the dashes no word is an option of Node's, as `--env-file` of `ya-vm run` would be.

@@ -6,6 +6,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { build, type Plugin, transform } from 'esbuild';
 import { HOST_BUNDLE } from '../host-bundle.ts';
+import { assetOf, isStoodInFor } from './loader.ts';
 
 /** Where the scripts say they are. Nothing is there: what they look for beside themselves they find in the program. */
 const NOWHERE = "'file:///ya-vm/program.cjs'";
@@ -36,7 +37,7 @@ export interface Scripts {
 }
 
 /**
- * Bundles `entries` (name → source) into `folder`. An entry is started by {@link loaderScript}.
+ * Bundles `entries` (name → source) into `folder`. An entry is started by loader.ts.
  * @throws when the bundle cannot be made; a wait at a module's top level is such a reason
  */
 export async function bundleScripts(entries: Record<string, string>, folder: string): Promise<Scripts> {
@@ -61,36 +62,24 @@ export async function bundleScripts(entries: Record<string, string>, folder: str
       target: 'node24',
       minifyWhitespace: true,
       minifySyntax: true,
+      // The loader reads a byte as a character.
+      charset: 'ascii',
       // They become calls of the loader, too.
       supported: { 'dynamic-import': false },
     });
-    assets[assetName(name)] = join(folder, name);
-    writeFileSync(join(folder, name), script.code);
+    assets[assetOf(name)] = join(folder, name);
+    writeFileSync(join(folder, name), keepBuiltinsWhole(script.code));
   }
   return { assets, sources: Object.keys(metafile.inputs).sort() };
 }
 
-function assetName(script: string): string {
-  return `host/${script}`;
-}
-
-/** A script that starts `entry`, and finds what it imports among the program's assets. */
-export function loaderScript(entry: string): string {
-  return `'use strict';
-const { getAsset } = require('node:sea');
-const { compileFunction } = require('node:vm');
-const modules = new Map();
-function load(name) {
-  const known = modules.get(name);
-  if (known) return known.exports;
-  const module = { exports: {} };
-  modules.set(name, module);
-  const names = ['module', 'exports', 'require', '__dirname', '__filename'];
-  const script = compileFunction(getAsset('${assetName('')}' + name, 'utf8'), names, { filename: 'ya-vm/' + name });
-  const find = (word) => (word.startsWith('./') ? load(word.slice(2)) : require(word));
-  script(module, module.exports, find, '/ya-vm', '/ya-vm/' + name);
-  return module.exports;
-}
-load('${entry}.mjs');
-`;
+/**
+ * What a script imports as a whole of Node stays what the loader gives it: esbuild's helper copies every name of it,
+ * which would load it at once.
+ */
+export function keepBuiltinsWhole(code: string): string {
+  return code.replace(/__toESM\((require\("[^"]+"\))(?:,\s*1)?\)/g, (whole, call: string) => {
+    const name = call.slice('require("'.length, -'")'.length);
+    return isStoodInFor(name) ? call : whole;
+  });
 }

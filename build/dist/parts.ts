@@ -16,7 +16,8 @@ export function payloadFiles(out: string, licences: string): PayloadFile[] {
   return [
     built('vmlinux', true),
     built('initramfs.cpio.zst', false),
-    built('manifest.json', true),
+    // As it is: `ya-vm version` reads it in the program.
+    built('manifest.json', false),
     built('demo.gvmi', false),
     built('yavm.node', true),
     { name: 'serialport.node', source: SERIALPORT, zstd: true },

@@ -2,12 +2,15 @@
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { COMMANDS } from '../../host/cli/commands.ts';
 import { assertBudgets, LIMITS } from '../budgets.ts';
 import type { Step } from '../step.ts';
 import { buildArchive, buildDebianPackage, checksums, packageName } from './archives.ts';
-import { buildBinary } from './binary.ts';
-import { bundleScripts, loaderScript } from './bundle.ts';
+import { buildBinary, NODE_OPTIONS } from './binary.ts';
+import { bundleScripts } from './bundle.ts';
+import { buildCodeCache } from './code-cache.ts';
 import { licencesText } from './licences.ts';
+import { loaderScript } from './loader.ts';
 import { components, kernelOf, licenseParts, payloadFiles } from './parts.ts';
 import { writePayload } from './payload.ts';
 import { sbomText } from './sbom.ts';
@@ -22,6 +25,18 @@ export interface DistPlaces {
   entries: Record<string, string>;
 }
 
+/**
+ * What is compiled beforehand: the way of every command line to its command. The last ones end with an error, since there is
+ * neither QEMU nor a kernel.
+ */
+const START_COMMANDS = [
+  ['--help'],
+  ...COMMANDS.map(({ name }) => [name, '--help']),
+  ['version'],
+  ['offer-template'],
+  ['run', '--', 'true'],
+];
+
 /** Makes the program, its licences and its bill of materials in `dist`. @throws when it is larger than it may be. */
 export async function buildProgram({ out, dist, entries }: DistPlaces): Promise<void> {
   const work = join(dist, 'work');
@@ -29,6 +44,14 @@ export async function buildProgram({ out, dist, entries }: DistPlaces): Promise<
   mkdirSync(work, { recursive: true });
   const { version } = own();
   const scripts = await bundleScripts(entries, join(work, 'host'));
+  const code = await buildCodeCache({
+    node: process.execPath,
+    options: NODE_OPTIONS,
+    scripts: join(work, 'host'),
+    entry: 'main',
+    commands: START_COMMANDS,
+    work,
+  });
   const kernel = kernelOf(join(out, 'manifest.json'));
   const [licences, main, worker] = ['licences.txt', 'main.cjs', 'network-worker.cjs'].map((name) =>
     join(name === 'licences.txt' ? dist : work, name),
@@ -37,7 +60,7 @@ export async function buildProgram({ out, dist, entries }: DistPlaces): Promise<
   writeFileSync(main, loaderScript('main'));
   writeFileSync(worker, loaderScript('network-worker'));
   const payload = writePayload(join(work, 'payload'), version, payloadFiles(out, licences));
-  const assets = { ...scripts.assets, ...payload, 'network-worker.cjs': worker };
+  const assets = { ...scripts.assets, ...code, ...payload, 'network-worker.cjs': worker };
   const program = join(dist, 'ya-vm');
   await buildBinary({ node: process.execPath, script: main, assets, work, output: program });
   const sbom = sbomText(own(), await components(scripts.sources, kernel), sourceDate());

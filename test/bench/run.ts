@@ -11,6 +11,7 @@ import { bus } from './bus.ts';
 import { cable } from './cable.ts';
 import { container } from './container.ts';
 import { type Bench, type BenchContext, OUT } from './context.ts';
+import { distStart } from './dist-start.ts';
 import { download } from './download.ts';
 import { exeUnitExec } from './exe-unit-exec.ts';
 import { exeUnitOutput } from './exe-unit-output.ts';
@@ -32,6 +33,7 @@ import { vpn } from './vpn.ts';
 const BENCHES: Bench[] = [
   ...[sizes, boot, latency, throughput, hostMemory, hash, download, line, container, imageBuild],
   ...[exeUnitStart, exeUnitExec, exeUnitSpool, exeUnitOutput, cable, bus, relay, filter, vpn, outbound],
+  distStart,
 ];
 
 /** Average load beyond which something else disturbs the figures. */
