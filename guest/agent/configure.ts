@@ -34,7 +34,7 @@ export async function configure(agent: Agent, request: ConfigureRequest): Promis
   const { native, modules } = agent;
   const clock = new StepClock(() => native.monotonic());
 
-  await clock.time('clock and entropy', () => renew(native, request.clock, request.entropy));
+  await clock.time('clock and entropy', () => renew(native, request));
   if (!agent.prepared) await clock.time('kernel file systems', () => mountAgent(native));
   // Before anything loads: options hold for modules that come after them.
   if (request.modules) modules.configure(request.modules);

@@ -8,7 +8,7 @@ import { memoryInfo } from './stats.ts';
 declare const __YAVM_VERSION__: string;
 
 /** Optional abilities that a host may ask for; none is implied by the protocol's version alone. */
-const FEATURES = ['prepare', 'tty', 'files', 'network', 'stats', 'cgroup'];
+const FEATURES = ['ping', 'prepare', 'tty', 'files', 'network', 'stats', 'cgroup'];
 
 export function hello(native: Native, times: BootTimes): Hello {
   return {

@@ -21,6 +21,7 @@ type Handler<Op extends Operation> = (
 declare const __YAVM_TEST__: boolean;
 
 export const handlers: { [Op in Operation]: Handler<Op> } = {
+  ping: ({ native }) => ({ uptime: native.monotonic() }),
   prepare,
   configure,
   run: (agent, request, id) => {

@@ -102,6 +102,11 @@ export interface PrepareRequest {
   op: 'prepare';
 }
 
+/** `ping`: is the guest there, and what is its uptime. */
+export interface PingRequest {
+  op: 'ping';
+}
+
 /** `configure`: all that differs between two VMs of one shape. Its reply ({@link Ready}) means the task can start. */
 export interface ConfigureRequest {
   op: 'configure';
@@ -119,8 +124,10 @@ export interface ConfigureRequest {
    * place, and stay without a driver. Absent: all of them are real.
    */
   slots?: number[];
-  /** Host's wall clock, seconds since the epoch with fraction. */
+  /** Host's wall clock, seconds since the epoch with fraction, when the guest's uptime was {@link uptime}. */
   clock: number;
+  /** As a ping's reply has it; absent: it is now. A request may be on its way, and under way, for longer than clocks may differ. */
+  uptime?: number;
   /** Fresh random bytes of the host, at least 32, for the guest's pool. */
   entropy: Uint8Array;
   /** Memory that all commands together may take, bytes; default: all but a small reserve for kernel and agent. */
@@ -340,6 +347,7 @@ export interface AbortRequest {
 export type LogLevel = 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'silent';
 
 export type RequestBody =
+  | PingRequest
   | PrepareRequest
   | ConfigureRequest
   | RunRequest
@@ -361,6 +369,8 @@ export type RequestOf<Op extends Operation> = Extract<RequestBody, { op: Op }>;
 
 /** What each request is answered with. */
 export interface ReplyOf {
+  /** Milliseconds since the guest's boot, with fraction. */
+  ping: { uptime: number };
   prepare: Record<string, never>;
   configure: Ready;
   run: RunReply;

@@ -159,6 +159,7 @@ const gpu = object<GpuSpec>({ layer: optional(disk), graphics: optional(boolean)
 
 /** One validator an operation: the guest's table. */
 export const requests: { [Op in Operation]: Check<RequestOf<Op>> } = {
+  ping: object<RequestOf<'ping'>>({ op: oneOf('ping') }),
   prepare: object<RequestOf<'prepare'>>({ op: oneOf('prepare') }),
   configure: object<RequestOf<'configure'>>({
     op: oneOf('configure'),
@@ -175,6 +176,7 @@ export const requests: { [Op in Operation]: Check<RequestOf<Op>> } = {
     gpu: optional(gpu),
     slots: optional(list(integer(1, 31), 31)),
     clock: number(0, 1e11),
+    uptime: optional(number(0, 1e15)),
     entropy: bytes(32, 4096),
     memoryLimit: optional(integer(1)),
     logLevel: optional(logLevel),
@@ -233,6 +235,7 @@ const files = object<FilesReply>({ bytes: size, entries: size, leftOut: optional
 
 /** One validator an operation for the `ok` of its reply: the host's table. */
 export const replies: { [Op in Operation]: Check<ReplyOf[Op]> } = {
+  ping: object<ReplyOf['ping']>({ uptime: milliseconds }),
   prepare: nothing,
   configure: object<Ready>({
     steps: list(object<Ready['steps'][number]>({ name: text(64), milliseconds }), 64),

@@ -90,8 +90,9 @@ export function planNics(spec: VmSpec, cables: readonly (NicBackend | null)[] = 
 }
 
 export interface ConfigureFacts {
-  /** Milliseconds since the epoch. */
+  /** Milliseconds since the epoch; with `uptime`: when the guest's was that, in milliseconds too. */
   now: number;
+  uptime?: number;
   /** Fresh random bytes, at least 32. */
   entropy: Uint8Array;
   logLevel: LogLevel;
@@ -104,7 +105,7 @@ export interface ConfigureFacts {
 /** What the guest is told after its hello. */
 export function planConfigure(
   spec: VmSpec,
-  { now, entropy, logLevel, shares = 'virtiofs', placeholders = null }: ConfigureFacts,
+  { now, uptime, entropy, logLevel, shares = 'virtiofs', placeholders = null }: ConfigureFacts,
 ): ConfigureRequest {
   return {
     op: 'configure',
@@ -117,6 +118,7 @@ export function planConfigure(
     modules: spec.modules,
     slots: placeholders ? realSlots(diskCount(spec), spec.network?.links?.length ?? 0) : undefined,
     clock: now / 1000,
+    uptime,
     entropy,
     logLevel,
   };

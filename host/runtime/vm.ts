@@ -192,8 +192,7 @@ export class Vm {
     this.#client.greeted(hello);
     await this.#negotiate();
     await loadState(this.#monitor, this.#qemu.state ?? -1, { deadline: milliseconds, signal });
-    const level = guestLogLevel(this.#logger);
-    await this.#client.request({ op: 'log-level', level }, { deadline: milliseconds, signal });
+    await this.#client.request({ op: 'ping' }, { deadline: milliseconds, signal });
     this.#findConsole();
   }
 
@@ -202,7 +201,7 @@ export class Vm {
     this.#advance('configuring');
     if (this.#placeholders) this.#placeholders = placeholdersOf(spec);
     const request = planConfigure(spec, {
-      now: Date.now(),
+      ...(await this.#compareClocks(signal)),
       entropy: randomBytes(64),
       logLevel: guestLogLevel(this.#logger),
       shares: this.#shares?.kind,
@@ -214,6 +213,14 @@ export class Vm {
     this.#logger.debug({ vm: this.id, steps: ready.steps }, 'the VM is configured');
     this.#advance('running');
     return ready;
+  }
+
+  /** The error is half of what the answer takes. An older agent has none. */
+  async #compareClocks(signal: AbortSignal | undefined): Promise<{ now: number; uptime?: number }> {
+    if (!this.hello.features.includes('ping')) return { now: Date.now() };
+    const asked = Date.now();
+    const { uptime } = await this.#client.request({ op: 'ping' }, { signal });
+    return { now: (asked + Date.now()) / 2, uptime };
   }
 
   #negotiate(): Promise<string> {
@@ -379,8 +386,6 @@ export class Vm {
         .filter((line) => !line.startsWith('char device')),
     };
   }
-
-  // ---------------------------------------------------------------- record
 
   /** Finds the console's pty and writes it down; nothing depends on it. */
   #findConsole(): void {

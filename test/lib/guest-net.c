@@ -273,10 +273,19 @@ static int Frame(int count, char **words) {
   return 0;
 }
 
+/* now: the wall clock, milliseconds since the epoch. */
+static int WallClock(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_REALTIME, &now);
+  printf("%lld\n", now.tv_sec * 1000LL + now.tv_nsec / 1000000);
+  return 0;
+}
+
 int main(int count, char **words) {
   const char *verb = count > 1 ? words[1] : "";
   count -= 2;
   words += 2;
+  if (!strcmp(verb, "now") && count == 0) return WallClock();
   if (!strcmp(verb, "try") && count >= 2) return Try(count, words);
   if (!strcmp(verb, "talk") && count == 3) return Talk(words);
   if (!strcmp(verb, "listen-first") && count == 3) return ListenFirst(words);

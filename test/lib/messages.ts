@@ -2,6 +2,7 @@
 import type { Notification, Operation, ReplyOf, RequestOf } from '../../guest/protocol/messages.ts';
 
 export const requestExamples: { [Op in Operation]: RequestOf<Op> } = {
+  ping: { op: 'ping' },
   prepare: { op: 'prepare' },
   configure: {
     op: 'configure',
@@ -32,6 +33,7 @@ export const requestExamples: { [Op in Operation]: RequestOf<Op> } = {
     },
     slots: [4, 8, 9],
     clock: 1764080000.25,
+    uptime: 2345.75,
     entropy: new Uint8Array(32).fill(7),
     memoryLimit: 3_000_000_000,
     logLevel: 'debug',
@@ -67,6 +69,7 @@ export const requestExamples: { [Op in Operation]: RequestOf<Op> } = {
 };
 
 export const replyExamples: { [Op in Operation]: ReplyOf[Op] } = {
+  ping: { uptime: 1234.5 },
   prepare: {},
   configure: { steps: [{ name: 'disks', milliseconds: 12.5 }] },
   run: { pid: 77 },

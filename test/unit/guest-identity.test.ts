@@ -42,15 +42,20 @@ t.test('the name is set in the kernel first, then in /etc; a failure is named', 
 t.test('random pool before clock; both checked before anything is done', (t) => {
   const { native, calls } = fakeNative();
   const entropy = new Uint8Array(32);
-  renew(native, 1_800_000_000.5, entropy);
+  renew(native, { clock: 1_800_000_000.5, entropy });
   t.strictSame(calls, [
     ['addEntropy', entropy],
     ['setClock', 1_800_000_000.5],
   ]);
   calls.length = 0;
-  t.throws(() => renew(native, 1_800_000_000, new Uint8Array(31)), { code: 'bad-request' });
+  const later = fakeNative({}, { monotonic: () => 2500 });
+  renew(later.native, { clock: 1_800_000_000, uptime: 1000, entropy });
+  t.strictSame(later.only('setClock'), [['setClock', 1_800_000_001.5]], 'what has passed since is added');
+  t.throws(() => renew(native, { clock: 1_800_000_000, entropy: new Uint8Array(31) }), {
+    code: 'bad-request',
+  });
   for (const clock of [0, -1, Number.NaN, 1e12])
-    t.throws(() => renew(native, clock, entropy), { code: 'bad-request' });
+    t.throws(() => renew(native, { clock, entropy }), { code: 'bad-request' });
   t.strictSame(calls, []);
   const failing = fakeNative(
     {},
@@ -60,7 +65,7 @@ t.test('random pool before clock; both checked before anything is done', (t) => 
       },
     },
   );
-  t.throws(() => renew(failing.native, 1_800_000_000, entropy), {
+  t.throws(() => renew(failing.native, { clock: 1_800_000_000, entropy }), {
     code: 'internal',
     syscall: 'clock_settime',
   });

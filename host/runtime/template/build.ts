@@ -47,16 +47,19 @@ const FEATURE = 'prepare';
 
 /**
  * Builds the template `key` of `shape`, unless it is there or another process is at it.
- * @returns false: another is at it
  * @throws {YavmError} YAVM_E_TEMPLATE, and what a VM's start fails with; nothing is left then
  */
-export async function buildTemplate(key: string, shape: TemplateShape, parts: BuildParts): Promise<boolean> {
+export async function buildTemplate(
+  key: string,
+  shape: TemplateShape,
+  parts: BuildParts,
+): Promise<'built' | 'there' | 'busy'> {
   const { store, native } = parts;
   ensurePrivate(store.folder);
   const lock = store.lock(key, native);
-  if (lock === null) return false;
+  if (lock === null) return 'busy';
   try {
-    if (store.has(key)) return true;
+    if (store.has(key)) return 'there';
     store.clean(native);
     const folder = join(store.folder, `.${key}`);
     rmSync(folder, { recursive: true, force: true });
@@ -72,7 +75,7 @@ export async function buildTemplate(key: string, shape: TemplateShape, parts: Bu
       throw new YavmError('YAVM_E_TEMPLATE', `${store.folder}: no room for a template`, { cause: error });
     }
     store.prune(key);
-    return true;
+    return 'built';
   } finally {
     closeSync(lock);
   }

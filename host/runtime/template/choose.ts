@@ -104,11 +104,13 @@ async function build(
   const parts: BuildParts = { store, native, logger, runBase, bootDeadline, signal };
   const end = performance.now() + bootDeadline;
   try {
-    while (!(await buildTemplate(key, shape, parts))) {
+    for (;;) {
+      const outcome = await buildTemplate(key, shape, parts);
+      if (outcome === 'built') options.onBuilt();
+      if (outcome !== 'busy') return;
       if (!options.insists || performance.now() > end) throw new Busy();
       await sleep(BUSY_POLL, signal);
     }
-    options.onBuilt();
   } catch (error) {
     signal?.throwIfAborted();
     if (!(error instanceof Busy)) store.noteFailure(key, toError(error).message);

@@ -54,9 +54,10 @@ export function cpuOf(cpuinfo: string): string {
 
 /** What a VM has that no template has; null: nothing, it can start from one. For the log and the person who reads it. */
 export function whyCold(spec: ColdFacts): string | null {
-  const { shares = [], gpu, modules, kernelWords = [], userNetwork } = spec;
+  const { shares = [], gpu, hugepages, modules, kernelWords = [], userNetwork } = spec;
   if (shares.length > 0) return 'folders of the host are shared with it';
   if (gpu !== undefined) return 'it has a graphics card';
+  if (hugepages !== undefined) return 'its memory is in huge pages';
   if (userNetwork) return "its way to the internet is QEMU's user network";
   if (kernelWords.length > 0) return 'its kernel gets words of its own';
   const { blacklist = [], options = {} } = modules ?? {};
@@ -65,7 +66,7 @@ export function whyCold(spec: ColdFacts): string | null {
   return null;
 }
 
-export type ColdFacts = Pick<VmSpec, 'shares' | 'gpu' | 'modules' | 'kernelWords'> & {
+export type ColdFacts = Pick<VmSpec, 'shares' | 'gpu' | 'hugepages' | 'modules' | 'kernelWords'> & {
   userNetwork?: unknown;
 };
 
