@@ -44,8 +44,7 @@ export async function setUpWith(
   layer: Layer | null,
 ): Promise<GuestGpu[]> {
   const cards = findCards(context.native, context.places.sysfs);
-  if (cards.length === 0)
-    throw new GuestError('gpu-failed', "there is no graphics card on this VM's PCI bus");
+  if (cards.length === 0) throw noCard(context, layer);
   const nvidia = cards.filter(({ vendor }) => vendor === NVIDIA);
   const gpus = nvidia.length > 0 ? await setUpNvidia(context, nvidia, request, layer) : [];
   const failures: string[] = [];
@@ -58,6 +57,20 @@ export async function setUpWith(
   if (gpus.length === 0) throw new GuestError('gpu-failed', failures.join('; '));
   for (const each of failures) context.warn(each);
   return gpus.sort((a, b) => (a.slot < b.slot ? -1 : 1));
+}
+
+/** With a layer its driver is asked too: what it says of a machine without a card is what is found on the internet. */
+function noCard({ modules }: GpuContext, layer: Layer | null): GuestError {
+  const none = "there is no graphics card on this VM's PCI bus";
+  if (!layer) return new GuestError('gpu-failed', none);
+  let said = 'loads, and has nothing to drive';
+  try {
+    modules.load('nvidia');
+  } catch (error) {
+    said = `says: ${error instanceof Error ? error.message : String(error)}`;
+  }
+  const what = `${none}: pass one with the driver layer. NVIDIA's driver ${layer.driverVersion} ${said}`;
+  return new GuestError('gpu-failed', what);
 }
 
 async function setUpNvidia(

@@ -1,8 +1,11 @@
 /** `--gpu` and `--driver-layer` of `run` and `shell`. */
 import type { Command } from 'commander';
+import { readHugepages } from '../gpu/options.ts';
 import { parseSlot } from '../gpu/slot.ts';
 import type { VmSpec } from '../runtime/types.ts';
 import { collect, forOption, usageError } from './options.ts';
+
+type Environment = Readonly<Record<string, string | undefined>>;
 
 export function addGpuOptions(command: Command): void {
   command
@@ -11,7 +14,11 @@ export function addGpuOptions(command: Command): void {
       "a graphics card: QEMU's own, or one of this host by its address (ya-vm gpu list), which may be repeated",
       collect(forOption('--gpu', parseGpu)),
     )
-    .option('--driver-layer <file>', "squashfs with the driver of the host's card");
+    .option('--driver-layer <file>', "squashfs with the driver of the host's card")
+    .option(
+      '--hugepages <2M|1G|off>',
+      'all memory in huge pages that this host has set aside, whole ones (default: YA_VM_HUGEPAGES, else off)',
+    );
 }
 
 function parseGpu(text: string): string {
@@ -25,9 +32,10 @@ function isEmulated(text: string): text is 'virtio' | 'bochs' {
 /** @throws {YavmError} YAVM_E_USAGE */
 export function readGpuOptions(
   options: Readonly<Record<string, unknown>>,
-): Pick<VmSpec, 'gpu' | 'driverLayer'> {
+  env: Environment = {},
+): Pick<VmSpec, 'gpu' | 'driverLayer' | 'hugepages'> {
   const { gpu = [], driverLayer } = options as { gpu?: string[]; driverLayer?: string };
-  const read: Pick<VmSpec, 'gpu' | 'driverLayer'> = {};
+  const read: Pick<VmSpec, 'gpu' | 'driverLayer' | 'hugepages'> = { ...readHugepages(options, env) };
   if (driverLayer !== undefined) read.driverLayer = driverLayer;
   const [first] = gpu;
   if (first === undefined) return read;

@@ -40,6 +40,10 @@ export function addRuntimeOptions(command: Command): void {
       "address of a graphics card for the VM; may be repeated; 'ya-vm gpu check' says whether it can be passed",
       collect(String),
     )
+    .option(
+      '--hugepages <2M|1G|off>',
+      'all memory in huge pages that this host has set aside (default: YA_VM_HUGEPAGES, else off)',
+    )
     .option('--test-timeout <seconds>', 'accepted')
     .option('--test-cpu-cores <n>', 'accepted')
     .option('--test-mem-gib <gib>', 'accepted');

@@ -132,7 +132,7 @@ export interface VmOptions {
   cpus: number;
   root: VmSpec['root'];
   rootDisk?: string;
-  gpu: Pick<VmSpec, 'gpu' | 'driverLayer'>;
+  gpu: Pick<VmSpec, 'gpu' | 'driverLayer' | 'hugepages'>;
   volumes: Volumes;
   /** Null: none. */
   network: LocalNetworkOptions | null;
@@ -183,7 +183,7 @@ export async function readVmOptions(
     cpus: given.cpus,
     root: readRoot(given.storage, given.ramRoot, given.rootDisk),
     rootDisk: given.rootDisk,
-    gpu: readGpuOptions(options),
+    gpu: readGpuOptions(options, environment),
     volumes: readVolumes(given.volume ?? [], given.tmpfs ?? [], given.memory),
     network: readNetworkOptions(options, environment),
     hostname: given.hostname,

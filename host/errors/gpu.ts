@@ -38,6 +38,16 @@ export const GPU = {
     },
     { codes: ['YAVM_E_GPU_BUSY'], meaning: 'another VM has the card', helps: '`ya-vm ps`, `ya-vm stop ID`' },
     {
+      codes: ['YAVM_E_GPU_KERNEL'],
+      meaning: "the VM's kernel has no driver for the card",
+      helps: 'the kernel set, or the driver layer, of the hint',
+    },
+    {
+      codes: ['YAVM_E_HUGEPAGES'],
+      meaning: 'the host has not as many free huge pages as `--hugepages` or `YA_VM_HUGEPAGES` needs',
+      helps: 'the command of the hint sets more aside; without the option memory is as always',
+    },
+    {
       codes: ['YAVM_E_GPU_BIND'],
       meaning: 'a card cannot be moved to another driver',
       helps: 'as root; `dmesg`',

@@ -180,6 +180,8 @@ export function selfTestSpec(
 ): VmSpec {
   return {
     ...spec,
+    // It is about what works, not about where memory comes from, and small.
+    hugepages: undefined,
     network: { links },
     root: { disk: 64 * 1024 * 1024 },
     memoryMiB: selfTestMemory(spec.gpu !== undefined),

@@ -45,6 +45,7 @@ export interface LaunchSpec {
   /** Each `fd` is taken over too. */
   shareDevices?: readonly ShareArguments[];
   gpu?: VmSpec['gpu'];
+  hugepages?: VmSpec['hugepages'];
   /** Of `gpu`, where it is the host's; each `lock` is taken over, and held by QEMU. */
   cards?: readonly PassedCard[];
 }

@@ -6,7 +6,7 @@ import { PORTS } from '../../guest/protocol/messages.ts';
 import { holeFor } from '../gpu/bars.ts';
 import type { NicBackend } from '../network/types.ts';
 import { PCI_SLOTS, pciAddress } from './pci-slots.ts';
-import type { ShareKind } from './types.ts';
+import type { HugepageSize, ShareKind } from './types.ts';
 import { type UserNetwork, userNetworkArguments } from './user-network.ts';
 
 export interface DiskArguments {
@@ -61,6 +61,8 @@ export interface QemuSpec {
   cpuModel: string;
   cpus: number;
   memoryMiB: number;
+  /** All memory in such pages, which the host has set aside; `memoryMiB` is a multiple of them. */
+  hugepages?: HugepageSize;
   /** PVH ELF; the file must be readable by QEMU's user, for it is opened anew through /proc. */
   kernel: number;
   initramfs: number;
@@ -126,13 +128,22 @@ export function qemuArguments(spec: QemuSpec): string[] {
  * vmport, smm, sata, smbus: what q35 has by default and nobody here uses is only there to be attacked.
  * `thread=multi`: one host thread a vCPU, also where QEMU would not choose it by itself.
  */
-function machine({ accel, cpuModel, cpus, memoryMiB, shares, cards = [], template }: QemuSpec): string[] {
+function machine({
+  accel,
+  cpuModel,
+  cpus,
+  memoryMiB,
+  hugepages,
+  shares,
+  cards = [],
+  template,
+}: QemuSpec): string[] {
   // A file server reads and writes the guest's memory itself, and gets it as a descriptor.
   const shared = shares.some(({ kind }) => kind === 'virtiofs');
-  const ownMemory = shared || cards.length > 0 || template;
+  const ownMemory = shared || cards.length > 0 || hugepages || template;
   const object = template
     ? templateMemory(memoryMiB, template)
-    : memory(memoryMiB, shared, cards.length > 0 ? cpus : 0);
+    : memory(memoryMiB, { shared, hugepages, touchers: cards.length > 0 || hugepages ? cpus : 0 });
   const hole = holeFor(cards.map(({ window }) => window));
   return [
     ...(ownMemory ? ['-object', object] : []),
@@ -155,11 +166,18 @@ const MAX_TOUCHERS = 8;
  * A card reads and writes all of the guest's memory, so all of it is locked at the start. `touchers`: threads that touch it
  * before, side by side, which the kernel does one page after the other otherwise (the spec's anchors.md, 5.1); 0: nobody does.
  * Of anonymous memory most comes in huge pages, and the IOMMU's tables are short; of a memfd it does only where the host's
- * shmem_enabled says so.
+ * shmem_enabled says so. `hugepages`: of those that were set aside; all are touched at the start, so that a host that lacks some
+ * says so then, and does not end the VM later.
  */
-function memory(memoryMiB: number, shared: boolean, touchers: number): string {
-  const kind = shared ? 'memory-backend-memfd' : 'memory-backend-ram';
-  const size = `${kind},id=memory,size=${memoryMiB}M${shared ? ',share=on' : ''}`;
+function memory(
+  memoryMiB: number,
+  { shared, hugepages, touchers }: { shared: boolean; hugepages?: HugepageSize; touchers: number },
+): string {
+  const kind = shared || hugepages ? 'memory-backend-memfd' : 'memory-backend-ram';
+  const pages = hugepages ? `,hugetlb=on,hugetlbsize=${hugepages}` : '';
+  // A memfd is shared unless it is told otherwise.
+  const sharing = shared ? ',share=on' : hugepages ? ',share=off' : '';
+  const size = `${kind},id=memory,size=${memoryMiB}M${pages}${sharing}`;
   return touchers === 0 ? size : `${size},prealloc=on,prealloc-threads=${Math.min(touchers, MAX_TOUCHERS)}`;
 }
 

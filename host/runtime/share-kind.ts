@@ -84,12 +84,12 @@ const PROBE = [
 ] as const;
 
 /** Of the initramfs: null when it is not known. */
-type KernelModules = { release: string; names: ReadonlySet<string> } | null;
+export type KernelModules = { release: string; names: ReadonlySet<string> } | null;
 
 const MAX_MANIFEST = 4 * 1024 * 1024;
 
 /** A manifest that cannot be read says nothing: then the guest will. */
-function readModules(manifest: string): KernelModules {
+export function readModules(manifest: string): KernelModules {
   try {
     const text = readFileSync(manifest, 'utf8');
     if (text.length > MAX_MANIFEST) return null;

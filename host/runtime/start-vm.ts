@@ -3,7 +3,8 @@
 import { closeSync } from 'node:fs';
 import type { Native } from '../../native/face.ts';
 import { loadNative } from '../../native/load.ts';
-import { type PassedCard, passCards } from '../gpu/select.ts';
+import { findCards } from '../gpu/cards.ts';
+import { cardsAt, type PassedCard, passCards } from '../gpu/select.ts';
 import { HOST } from '../gpu/sysfs.ts';
 import { toError } from '../lib/errors.ts';
 import { type Logger, silentLogger } from '../lib/logger.ts';
@@ -13,7 +14,9 @@ import { findProgram } from '../lib/programs.ts';
 import type { NicBackend } from '../network/types.ts';
 import { chooseAccelerator } from './accelerator.ts';
 import { DiskGauge } from './disk-gauge.ts';
+import { checkGpuDrivers } from './gpu-drivers.ts';
 import { readTscKhz } from './host-clock.ts';
+import { checkHugepages, touchingTime, wholePages } from './hugepages.ts';
 import { cleanUp } from './janitor.ts';
 import { launchQemu } from './launch.ts';
 import { qemuUser } from './privileges.ts';
@@ -89,10 +92,12 @@ interface Kit {
   cards: readonly PassedCard[];
 }
 
-async function startWith(native: Native, spec: VmSpec, options: StartOptions): Promise<Vm> {
+async function startWith(native: Native, asked: VmSpec, options: StartOptions): Promise<Vm> {
   const { signal, env = process.env, logger = silentLogger } = options;
   const phase = stopwatch(options.onPhase);
+  const spec = wholePages(asked);
   checkSpec(spec);
+  if (spec.hugepages) checkHugepages(spec.hugepages, spec.memoryMiB);
   const choice = startChoice(spec.start, env);
   const nics = planNics(spec, options.nics);
   signal?.throwIfAborted();
@@ -127,7 +132,9 @@ async function startWith(native: Native, spec: VmSpec, options: StartOptions): P
       phase,
       cache,
       bootKey: key,
-      bootDeadline: options.bootDeadline ?? bootDeadline(accel, cache.bootTime(key)) + lockingTime(spec),
+      bootDeadline:
+        options.bootDeadline ??
+        bootDeadline(accel, cache.bootTime(key)) + lockingTime(spec) + touchingTime(spec),
       runBase: base,
       shape: { ...accelerator, cpus, memoryMiB, assets, tscKhz: accel === 'tcg' ? readTscKhz() : undefined },
       disks,
@@ -262,8 +269,16 @@ function launch(kit: Kit, template: OpenTemplate | null): Vm {
 }
 
 /** @throws {YavmError} YAVM_E_GPU_… */
-function claimCards({ gpu, memoryMiB }: VmSpec, native: Native): PassedCard[] {
-  if (gpu?.kind !== 'pci') return [];
+function claimCards(spec: VmSpec, native: Native): PassedCard[] {
+  const { gpu, memoryMiB } = spec;
+  if (gpu?.kind !== 'pci') {
+    checkGpuDrivers(spec);
+    return [];
+  }
+  checkGpuDrivers(
+    spec,
+    cardsAt(findCards(HOST), gpu.slots).map(({ vendor }) => vendor),
+  );
   const user = (devices: readonly string[]) => qemuUser(undefined, devices);
   return passCards(gpu.slots, memoryMiB, { roots: HOST, user, locker: native });
 }

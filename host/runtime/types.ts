@@ -49,6 +49,9 @@ export interface VolumeDisk extends DiskOptions {
   size: number;
 }
 
+/** Of pages that the host has set aside. */
+export type HugepageSize = '2M' | '1G';
+
 /** Everything that decides how a VM is made. */
 export interface VmSpec {
   assets: BootAssets;
@@ -61,6 +64,8 @@ export interface VmSpec {
   /** Where disks that are thrown away take their room; default `YAVM_DISK_DIR`, else /var/tmp. */
   diskFolder?: string;
   memoryMiB: number;
+  /** All memory in huge pages that the host has set aside; rounded down to whole ones. */
+  hugepages?: HugepageSize;
   cpus: number;
   hostname: string;
   accel: AccelChoice;

@@ -24,6 +24,19 @@ t.test("a provider's: our option, then upstream's words, then the environment", 
     driverLayer: '/d',
   });
   t.strictSame(providerGpu({}, { YA_VM_DRIVER_LAYER: '/d' }), {}, 'without a card no driver');
+  const pages = { YA_VM_HUGEPAGES: '1G' };
+  t.strictSame(providerGpu({}, pages), { hugepages: '1G' }, 'huge pages are for VMs without cards too');
+  t.strictSame(providerGpu({}, { ...env, ...pages }), { ...pci('0000:03:00.0'), hugepages: '1G' });
+  t.strictSame(providerGpu({ hugepages: 'off' }, pages), {}, 'the option counts');
+  t.strictSame(providerGpu({ hugepages: '2M' }, pages), { hugepages: '2M' });
+  for (const [given, variables] of [
+    [{ hugepages: '4K' }, {}],
+    [{}, { YA_VM_HUGEPAGES: 'yes' }],
+  ])
+    t.throws(() => providerGpu(given as Record<string, unknown>, variables as Record<string, string>), {
+      code: 'YAVM_E_USAGE',
+      message: /is no size of huge pages/,
+    });
   t.throws(() => providerGpu({}, { YA_RUNTIME_VM_PCI_DEVICE: 'gpu' }), { code: 'YAVM_E_USAGE' });
   t.strictSame(pciDevices(['a', '--pci-device=x', '--pci-device', 'y', 'b']), {
     slots: ['x', 'y'],
@@ -40,6 +53,8 @@ t.test('--gpu of run and shell', async (t) => {
   };
   t.strictSame(read(), {});
   t.strictSame(read('--gpu', 'virtio'), { gpu: { kind: 'virtio' } });
+  t.strictSame(read('--hugepages', '2M', '--gpu', 'virtio'), { hugepages: '2M', gpu: { kind: 'virtio' } });
+  t.strictSame(readGpuOptions({}, { YA_VM_HUGEPAGES: '2M' }), { hugepages: '2M' });
   t.strictSame(read('--gpu=bochs', '--driver-layer', 'd'), { gpu: { kind: 'bochs' }, driverLayer: 'd' });
   t.strictSame(
     read('--gpu', '01:00.0', '--gpu', '02:00.0', '--gpu', '0000:01:00.0'),

@@ -4,7 +4,15 @@ import { mountLayerFrom } from '../../guest/gpu/layer.ts';
 import { libraryVersions, moduleVersion } from '../../guest/gpu/nvidia.ts';
 import { characterMajors, nodeRules, nvidiaNodes, parseCapability } from '../../guest/gpu/nvidia-nodes.ts';
 import { setUpWith } from '../../guest/gpu/set-up.ts';
-import { fakeGpu, layerFiles, layerOf, nvidiaCard, nvidiaProc, pciDevice } from '../lib/fake-gpu.ts';
+import {
+  type FakeOptions,
+  fakeGpu,
+  layerFiles,
+  layerOf,
+  nvidiaCard,
+  nvidiaProc,
+  pciDevice,
+} from '../lib/fake-gpu.ts';
 
 const VERSION = '550.163.01';
 const SLOT = '0000:01:00.0';
@@ -173,6 +181,24 @@ t.test('what does not fit is an error that names it', async (t) => {
     },
   });
   await t.rejects(setUpWith(refused.context, {}, null), { code: 'gpu-failed', message: /Turing and newer/ });
+  const noCard = (onLoad: FakeOptions['onLoad']) => {
+    const { context } = fakeGpu({ kernel: layerFiles(VERSION), onLoad });
+    return setUpWith(context, {}, layerOf(VERSION));
+  };
+  const says = "kernel module 'nvidia' cannot be loaded: NVRM: No NVIDIA GPU found.";
+  await t.rejects(
+    noCard(() => {
+      throw new GuestError('module-failed', says, { errno: 'ENODEV' });
+    }),
+    {
+      code: 'gpu-failed',
+      message: `there is no graphics card on this VM's PCI bus: pass one with the driver layer. NVIDIA's driver ${VERSION} says: ${says}`,
+    },
+  );
+  await t.rejects(
+    noCard(() => {}),
+    { message: /has nothing to drive/ },
+  );
   const silent = fakeGpu({ kernel: { ...kernel, '/proc/devices': 'Character devices:\n  1 mem\n' } });
   await t.rejects(setUpWith(silent.context, {}, null), {
     code: 'gpu-failed',
