@@ -1,8 +1,10 @@
 /** `ya-vm initramfs inspect|diff|explain`: what is in one, what differs, and why a module is there. */
 import type { Command } from 'commander';
+import { YavmError } from '../host/lib/errors.ts';
 import { printable } from '../host/lib/logger.ts';
 import { formatSize } from '../host/lib/size.ts';
-import { type Act, json, write } from './cli-parts.ts';
+import { bootCostLine, compareBoots } from './boot-cost.ts';
+import { type Act, json, type Streams, write } from './cli-parts.ts';
 import { diffInitramfs, type InitramfsDiff } from './diff.ts';
 import { type Explanation, explain } from './explain.ts';
 import { type Inspection, inspect } from './inspect.ts';
@@ -19,7 +21,8 @@ Exit code 0: the same bytes, 1: not.
 
 Examples:
   ya-vm initramfs diff ./old ./new               by folder or by file
-  ya-vm initramfs diff ./old ./new --json | jq .bytes`;
+  ya-vm initramfs diff ./old ./new --json | jq .bytes
+  ya-vm initramfs diff ./old ./new --boot 10     also in milliseconds`;
 
 const EXPLAIN_EXAMPLES = `
 Exit code 0: it is there or built in, 1: not.
@@ -28,8 +31,15 @@ Examples:
   ya-vm initramfs explain virtio_gpu
   ya-vm initramfs explain drm ./gpu`;
 
+/** How the program around these commands boots one. */
+export type BootOnceOf = (streams: Streams, path: string, accel: string) => Promise<number>;
+
+/** Boots of each with `--boot`. */
+const BOOTS = 5;
+const MOST_BOOTS = 100;
+
 /** Adds the subcommands. `folder` is what is looked at when nothing is named. */
-export function registerLooking(command: Command, act: Act, folder: string): void {
+export function registerLooking(command: Command, act: Act, folder: string, boot?: BootOnceOf): void {
   const look = command
     .command('inspect')
     .argument('[path]', 'initramfs, or its folder', folder)
@@ -49,9 +59,23 @@ export function registerLooking(command: Command, act: Act, folder: string): voi
     .description('what changed from one initramfs to another, and what it costs')
     .option('--json', 'print an object')
     .addHelpText('after', DIFF_EXAMPLES);
-  act(compare, async ({ stdout }, options, [before, after]) => {
-    const found = diffInitramfs(await inspect(before as string), await inspect(after as string));
-    await write(stdout, options.json ? json(found) : diffLines(found).join('\n'));
+  if (boot)
+    compare
+      .option('--boot [times]', `also boot both, in turn, so many times each (default: ${BOOTS})`)
+      .option('--accel <auto|kvm|tcg>', 'of these boots', 'auto');
+  act(compare, async (streams, options, operands) => {
+    const [before, after] = operands as [string, string];
+    const times = options.boot === undefined ? 0 : parseTimes(options.boot);
+    const found = diffInitramfs(await inspect(before), await inspect(after));
+    const cost =
+      boot && times > 0
+        ? await compareBoots([before, after], times, (path) => boot(streams, path, String(options.accel)))
+        : null;
+    const lines = [...diffLines(found), ...(cost ? [bootCostLine(cost)] : [])];
+    await write(
+      streams.stdout,
+      options.json ? json(cost ? { ...found, boot: cost } : found) : lines.join('\n'),
+    );
     return found.same ? 0 : 1;
   });
 
@@ -67,6 +91,13 @@ export function registerLooking(command: Command, act: Act, folder: string): voi
     await write(stdout, options.json ? json(found) : explanationLines(found).join('\n'));
     return found.state === 'carried' || found.state === 'built in' ? 0 : 1;
   });
+}
+
+function parseTimes(given: unknown): number {
+  if (given === true) return BOOTS;
+  const times = Number(given);
+  if (Number.isInteger(times) && times >= 1 && times <= MOST_BOOTS) return times;
+  throw new YavmError('YAVM_E_USAGE', `--boot ${String(given)}: not a number from 1 to ${MOST_BOOTS}`);
 }
 
 /** What an initramfs holds, for people. Names in it are made harmless for a terminal. */

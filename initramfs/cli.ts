@@ -7,7 +7,7 @@ import { signingKey } from '../host/lib/signature.ts';
 import { formatSize } from '../host/lib/size.ts';
 import { agentOf } from './agent.ts';
 import { buildInitramfs } from './build.ts';
-import { registerLooking } from './cli-look.ts';
+import { type BootOnceOf, registerLooking } from './cli-look.ts';
 import { type Act, collect, json, type Streams, write } from './cli-parts.ts';
 import { registerVerify } from './cli-verify.ts';
 import { parseFileSpec } from './content.ts';
@@ -29,6 +29,8 @@ export interface Defaults {
   /** Folder for unpacked packages. */
   cache: string;
   version: string;
+  /** Absent: `diff` has no `--boot`. */
+  boot?: BootOnceOf;
 }
 
 interface BuildOptions {
@@ -101,7 +103,7 @@ export function registerInitramfs(command: Command, act: Act, defaults: Defaults
     .addHelpText('after', BUILD_EXAMPLES);
   act(build, (streams, options) => runBuild(streams, options as unknown as BuildOptions, defaults));
 
-  registerLooking(command, act, defaults.folder);
+  registerLooking(command, act, defaults.folder, defaults.boot);
   registerVerify(command, act);
 }
 

@@ -4,6 +4,7 @@ import type { Command } from 'commander';
 import { registerInitramfs } from '../../initramfs/cli.ts';
 import { assetsFolder, cacheFolder, unpackedAssets } from '../lib/paths.ts';
 import type { Act } from './commands.ts';
+import type { Context } from './context.ts';
 import { registerSets } from './kernel-sets.ts';
 import { ownVersion } from './version.ts';
 
@@ -13,6 +14,9 @@ export async function define(command: Command, act: Act): Promise<void> {
     replaceable: unpackedAssets() === null,
     cache: join(cacheFolder(), 'kernels'),
     version: await ownVersion(),
+    // Only for who asks: it is the whole runtime.
+    boot: async (context, path, accel) =>
+      (await import('./boot-once.ts')).bootOnce(context as Context, path, accel),
   });
   registerSets(command, act);
 }

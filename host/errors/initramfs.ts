@@ -36,6 +36,11 @@ export const INITRAMFS = {
       meaning:
         'YA_VM_KERNEL_KEY is set, and what is to boot is not [signed](initramfs.md#signatures) by that key, or not what was signed; or a key cannot be read',
     },
+    {
+      codes: ['YAVM_E_INITRAMFS_BOOT'],
+      meaning: 'what `initramfs diff --boot` compares does not boot',
+      helps: '`ya-vm boot-test` shows its console',
+    },
     { codes: ['YAVM_E_INITRAMFS_ARCHIVE'], meaning: 'an initramfs or its manifest cannot be read' },
   ],
 } as const satisfies Section;

@@ -7,6 +7,7 @@ import { gzipSync } from 'node:zlib';
 import { Command } from 'commander';
 import t from 'tap';
 import { agentOf } from '../../initramfs/agent.ts';
+import { bootCostLine, compareBoots } from '../../initramfs/boot-cost.ts';
 import { buildInitramfs, type InitramfsOptions } from '../../initramfs/build.ts';
 import { registerInitramfs } from '../../initramfs/cli.ts';
 import { diffInitramfs } from '../../initramfs/diff.ts';
@@ -183,4 +184,20 @@ t.test('the commands, for people and for programs', async (t) => {
   t.match(await agentOf(join(other, 'initramfs.cpio.zst')), makeElf({ load: Buffer.from('static program') }));
   await t.rejects(agentOf(join(other, 'tool')), { code: 'YAVM_E_INITRAMFS_ARCHIVE' });
   await t.rejects(command('build', '--preset', 'none'), { code: 'YAVM_E_USAGE', hint: /minimal.*gpu/ });
+});
+
+t.test('what boots cost: in turn, the first of each does not count', async (t) => {
+  const booted: string[] = [];
+  const takes: Record<string, number[]> = { old: [900, 100, 120, 110], new: [900, 150, 140, 160] };
+  const boot = async (path: string) => {
+    booted.push(path);
+    return (takes[path] as number[]).shift() as number;
+  };
+  const cost = await compareBoots(['old', 'new'], 3, boot);
+  t.equal(booted.join(' '), 'old new new old old new new old');
+  t.match(cost, { difference: 40, apart: true, before: { median: 110, least: 100, most: 120 } });
+  t.equal(bootCostLine(cost), 'boot       110 ms (100–120) -> 150 ms (140–160), medians of 3 (+40 ms)');
+  const same = await compareBoots(['a', 'b'], 2, async () => 10);
+  t.match(same, { difference: 0, apart: false, after: { median: 10, boots: [10, 10] } });
+  t.match(bootCostLine(same), '(0 ms, within the spread)');
 });
