@@ -21,14 +21,15 @@ export async function runProgram(
   streams: Streams,
   table: readonly CommandRow[] = COMMANDS,
 ): Promise<number> {
-  const state: State = { code: EXIT.ok, context: null, level: 'warn' };
   const row = table.find(({ name }) => name === wantedCommand(words, table));
+  const state: State = { code: EXIT.ok, context: null, level: 'warn', command: row?.name ?? '' };
   try {
     const program = await buildProgram(row, streams, table, state);
+    state.command = commandPath(program, words);
     await program.parseAsync(nameFirst(words, table), { from: 'user' });
     return state.code;
   } catch (error) {
-    return await report(error, streams, state.level, row);
+    return await report(error, streams, state, row);
   } finally {
     await state.context?.log.close();
   }
@@ -38,6 +39,22 @@ interface State {
   code: number;
   context: Context | null;
   level: LogLevel;
+  /** Whose help is pointed to: `run`, `net peers`; empty: ya-vm's own. */
+  command: string;
+}
+
+/** The command and subcommand that the words name, as far as there are such. */
+function commandPath(program: Command, words: readonly string[]): string {
+  const path: string[] = [];
+  let at = program;
+  for (const word of words) {
+    if (word === '--') break;
+    const next = at.commands.find((command) => command.name() === word);
+    if (!next) continue;
+    path.push(word);
+    at = next;
+  }
+  return path.join(' ');
 }
 
 async function buildProgram(
@@ -135,22 +152,24 @@ Examples:
 async function report(
   error: unknown,
   streams: Streams,
-  level: LogLevel,
+  { level, command }: State,
   row: CommandRow | undefined,
 ): Promise<number> {
   const failure = row?.failure;
   // Help: asked for, or shown because no command was given.
   if (error instanceof CommanderError && error.exitCode === 0) return EXIT.ok;
   if (error instanceof CommanderError && error.code === 'commander.help') return failure ?? EXIT.failure;
-  const ours = error instanceof CommanderError ? fromCommander(error, row) : error;
+  const ours = error instanceof CommanderError ? fromCommander(error, command) : error;
   await printError(ours, streams, level === 'debug' || level === 'trace');
   if (row?.misuse !== undefined && isYavmError(ours, 'YAVM_E_USAGE')) return row.misuse;
   return failure ?? exitCodeOf(ours);
 }
 
 /** Commander's text without its "error: ", with our code. What it guesses on a second line is a hint, as is the help. */
-function fromCommander(error: CommanderError, row: CommandRow | undefined): YavmError {
+function fromCommander(error: CommanderError, command: string): YavmError {
   const [message = '', guess] = error.message.replace(/^error: /, '').split('\n');
-  const help = row ? `'ya-vm ${row.name} --help' shows what it takes.` : "'ya-vm --help' shows the commands.";
+  const help = command
+    ? `'ya-vm ${command} --help' shows what it takes.`
+    : "'ya-vm --help' shows the commands.";
   return usageError(message, guess ? `${guess.replace(/^\(|\)$/g, '')} ${help}` : help);
 }

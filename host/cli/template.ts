@@ -168,6 +168,8 @@ function keysOf(store: TemplateStore, words: readonly string[]): string[] {
   return words.map((word) => {
     const found = keys.filter((key) => key.startsWith(word));
     if (found.length === 1) return found[0] as string;
-    throw usageError(`'${word}' names ${found.length} templates`, 'ya-vm template list');
+    if (found.length === 0)
+      throw usageError(`no template's key begins with '${word}'`, 'See: ya-vm template list');
+    throw usageError(`'${word}' begins the keys of ${found.length} templates`, 'Give more letters of one.');
   });
 }

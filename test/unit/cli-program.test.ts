@@ -104,6 +104,9 @@ t.test('bad usage is told in one line, with a pointer to the help', async (t) =>
     t.match(err, /\(YAVM_E_USAGE\)\n {2}hint: /);
     t.equal(err.trimEnd().split('\n').length, 2);
   }
+  const real = testContext();
+  await runProgram(['net', 'ping', 'run'], real);
+  t.match(real.err(), /missing required argument 'address'.*\n.*'ya-vm net ping --help'/, 'of a subcommand');
 });
 
 t.test('help lists the commands, without loading them', async (t) => {

@@ -154,9 +154,13 @@ t.test('what is no archive of images', async (t) => {
   ];
   for (const [reference, code] of refused)
     await t.rejects(kindOf(reference), { code: `YAVM_E_IMAGE_${code}` }, reference);
-  await t.rejects(kindOf('no/such/name:1'), { hint: /docker save/ }, "a name in docker's way");
+  await t.rejects(
+    kindOf('no/such/name:1'),
+    { code: 'YAVM_E_IMAGE_UNREADABLE', hint: /docker save/ },
+    "a name in docker's way",
+  );
   for (const path of ['/no/such', './no-such', 'no-such.gvmi'])
-    await t.rejects(kindOf(path), { hint: undefined }, `${path}: a path`);
+    await t.rejects(kindOf(path), { code: 'YAVM_E_IMAGE_UNREADABLE', hint: undefined }, `${path}: a path`);
 });
 
 t.test('one of several images', async (t) => {
