@@ -132,7 +132,7 @@ function pump(context: Context, port: SerialPort, interactive: boolean, signal: 
 
 /** @throws {YavmError} YAVM_E_CONSOLE with what to do about permissions or a port in use. */
 async function openPort(path: string, baudRate: number): Promise<SerialPort> {
-  const { SerialPort } = await import('serialport');
+  const { SerialPort } = await import('./serial-port.ts');
   const port = new SerialPort({ path, baudRate, autoOpen: false });
   try {
     await new Promise<void>((resolve, reject) => port.open((error) => (error ? reject(error) : resolve())));
