@@ -1,13 +1,13 @@
-/** The program as people use it: build/out/ya-vm in processes of its own, on terminals and in pipes. */
+/** The program as people use it: in processes of its own, on terminals and in pipes. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, readdirSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import t from 'tap';
 import { isAlive, type ProcessIdentity } from '../../host/lib/process.ts';
 import { type Owner, privateEnvironment } from '../lib/vm.ts';
+import { LAUNCHER } from '../lib/ya-vm.ts';
 
-const PROGRAM = resolve('build/out/ya-vm');
 /** Longest that one call may take, milliseconds: a boot under TCG on a busy machine and some more. */
 const DEADLINE = 90_000;
 
@@ -80,12 +80,12 @@ function literally(text: string): string {
   return text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
 }
 
-const start = (t: Owner, env: Environment, ...words: string[]) => new Running(t, [PROGRAM, ...words], env);
+const start = (t: Owner, env: Environment, ...words: string[]) => new Running(t, [LAUNCHER, ...words], env);
 const call = (t: Owner, env: Environment, ...words: string[]) => start(t, env, ...words).ended;
 
 /** On a terminal of its own: script(1) makes one. What comes out of it is standard output and error together. */
 function onTerminal(t: Owner, env: Environment, ...words: string[]): Running {
-  const line = [PROGRAM, ...words].map((word) => `'${word}'`).join(' ');
+  const line = [LAUNCHER, ...words].map((word) => `'${word}'`).join(' ');
   return new Running(t, ['script', '-qfec', `stty rows 33 cols 99; ${line}`, '/dev/null'], {
     ...env,
     TERM: 'xterm',
@@ -259,7 +259,7 @@ t.test(
     early.child.kill('SIGTERM');
     t.equal((await early.ended).code, 143);
 
-    const line = `stty -a | md5sum; '${PROGRAM}' run -it -- sh; echo "code $?"; stty -a | md5sum`;
+    const line = `stty -a | md5sum; '${LAUNCHER}' run -it -- sh; echo "code $?"; stty -a | md5sum`;
     const main = new Running(t, ['script', '-qfec', line, '/dev/null'], {
       ...env,
       TERM: 'xterm',
