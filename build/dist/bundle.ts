@@ -75,11 +75,12 @@ export async function bundleScripts(entries: Record<string, string>, folder: str
 
 /**
  * What a script imports as a whole of Node stays what the loader gives it: esbuild's helper copies every name of it,
- * which would load it at once.
+ * which would load it at once. Of node:fs, which nearly every script has, it would load rare parts.
  */
 export function keepBuiltinsWhole(code: string): string {
   return code.replace(/__toESM\((require\("[^"]+"\))(?:,\s*1)?\)/g, (whole, call: string) => {
     const name = call.slice('require("'.length, -'")'.length);
+    if (name === 'node:fs') return `{__proto__:${call},default:${call}}`;
     return isStoodInFor(name) ? call : whole;
   });
 }

@@ -97,10 +97,15 @@ t.test('the code of scripts is the same each time, of those too that no command 
 });
 
 t.test("esbuild's copies of Node's modules are left out, of packages' and scripts' not", async (t) => {
-  const kept = 'a=__toESM(require("./chunk.mjs")),b=__toESM(require("node:fs")),c=__toESM(require("pino"),1)';
+  const kept =
+    'a=__toESM(require("./chunk.mjs")),b=__toESM(require("node:process")),c=__toESM(require("pino"),1)';
   t.equal(keepBuiltinsWhole(kept), kept);
   t.equal(
     keepBuiltinsWhole('a=__toESM(require("node:zlib")),b=__toESM(require("crypto"),1);'),
     'a=require("node:zlib"),b=require("crypto");',
+  );
+  t.equal(
+    keepBuiltinsWhole('a=__toESM(require("node:fs"));'),
+    'a={__proto__:require("node:fs"),default:require("node:fs")};',
   );
 });
