@@ -64,6 +64,16 @@ t.test('a section where nothing helps has no column for it; an empty help leaves
   );
 });
 
+t.test('the texts are loaded by who explains them, and by no other start', async (t) => {
+  const loading = sourceFiles().filter(
+    (file) =>
+      /^(host|initramfs)\/.*\.ts$/.test(file) &&
+      !file.startsWith('host/errors/') &&
+      /^(?:import|\}) (?!type ).*\/errors\/\w+\.ts'/m.test(readSource(file)),
+  );
+  t.same(loading, ['host/cli/explain.ts']);
+});
+
 /** The guest's codes, from the type that lists them. */
 function guestCodes(): GuestErrorCode[] {
   const [, union = ''] =
