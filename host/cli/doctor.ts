@@ -1,8 +1,10 @@
 /** `ya-vm doctor`: what this host lacks, and the exact command that fixes it. */
 import { userInfo } from 'node:os';
+import { dirname } from 'node:path';
 import type { Command } from 'commander';
 import { loadNative } from '../../native/load.ts';
 import { toError, YavmError } from '../lib/errors.ts';
+import { bootFiles } from '../lib/kernel-set.ts';
 import { assetsFolder, cacheFolder, runBase } from '../lib/paths.ts';
 import { tryPasst } from '../network/outbound/try-passt.ts';
 import { diskFolder } from '../runtime/root-disk.ts';
@@ -15,10 +17,17 @@ import { EXIT } from './exit.ts';
 
 export function define(command: Command, act: Act): void {
   command
+    .option('--kernel-set <name>', 'look at this kernel set (default: YA_VM_KERNEL_SET, else cloud)')
     .option('--json', 'print an object')
     .option('--no-boot', 'do not boot a probe VM to see whether KVM works (only when no verdict is cached)')
     .addHelpText('after', '\nExit code 1 when something that ya-vm needs is missing; warnings do not count.');
-  act(command, (context, options) => doctor(context, options, realProbes(context, options.boot !== false)));
+  act(command, (context, options) =>
+    doctor(
+      context,
+      options,
+      realProbes(context, options.boot !== false, options.kernelSet as string | undefined),
+    ),
+  );
 }
 
 export interface CheckResult extends Finding {
@@ -78,8 +87,8 @@ function verdict(results: readonly CheckResult[]): string {
     : 'All is well.';
 }
 
-/** Of this host. `boot`: a guest may be booted to see whether KVM works. */
-export function realProbes(context: Context, boot: boolean): Probes {
+/** Of this host. `boot`: a guest may be booted to see whether KVM works. `kernelSet`: default as for VMs. */
+export function realProbes(context: Context, boot: boolean, kernelSet?: string): Probes {
   const assets = assetsFolder(context.env);
   return {
     ...hostProbes(context.env),
@@ -93,6 +102,7 @@ export function realProbes(context: Context, boot: boolean): Probes {
     disks: diskFolder(context.env),
     cache: cacheFolder(context.env),
     assets,
+    kernel: () => dirname(bootFiles(context.env, kernelSet).manifest),
     passt: () => tryPasst(loadNative(), context.env),
     acceleration: () => probeKvm({ assets, boot, log: context.log, env: context.env }),
   };

@@ -24,9 +24,11 @@ export interface Versions {
 }
 
 export function define(command: Command, act: Act): void {
-  command.option('--json', 'print an object');
+  command
+    .option('--kernel-set <name>', 'the kernel of this set (default: YA_VM_KERNEL_SET, else cloud)')
+    .option('--json', 'print an object');
   act(command, async (context, options) => {
-    const versions = await collectVersions(context.env);
+    const versions = await collectVersions(context.env, options.kernelSet as string | undefined);
     if (options.json) await printJson(context, versions);
     else {
       const rows = Object.entries(versions).map(([name, version]) => [name, String(version ?? 'not found')]);
@@ -36,13 +38,16 @@ export function define(command: Command, act: Act): void {
   });
 }
 
-export async function collectVersions(env: Context['env'] = process.env): Promise<Versions> {
+export async function collectVersions(
+  env: Context['env'] = process.env,
+  kernelSet = env.YA_VM_KERNEL_SET || undefined,
+): Promise<Versions> {
   return {
     'ya-vm': await ownVersion(),
     node: process.versions.node,
     qemu: await qemuVersion(env),
     protocol: PROTOCOL_VERSION,
-    kernel: kernelRelease(env),
+    kernel: kernelSet === undefined ? kernelRelease(env) : await setRelease(env, kernelSet),
   };
 }
 
@@ -67,6 +72,19 @@ function kernelRelease(env: Context['env']): string | null {
   try {
     const packed = env.YAVM_ASSETS ? null : packedText('manifest.json');
     const { kernel } = JSON.parse(packed ?? readFileSync(join(assetsFolder(env), 'manifest.json'), 'utf8'));
+    return typeof kernel?.release === 'string' ? kernel.release : null;
+  } catch {
+    return null;
+  }
+}
+
+/** Null for a set that is not built, or damaged: `doctor` tells which. @throws {YavmError} YAVM_E_KERNEL_SET: no such set */
+async function setRelease(env: Context['env'], name: string): Promise<string | null> {
+  // Not at each start: few have a set.
+  const { bootFiles, findKernelSet, isOwn } = await import('../lib/kernel-set.ts');
+  if (isOwn(findKernelSet(name))) return kernelRelease(env);
+  try {
+    const { kernel } = JSON.parse(readFileSync(bootFiles(env, name).manifest, 'utf8'));
     return typeof kernel?.release === 'string' ? kernel.release : null;
   } catch {
     return null;

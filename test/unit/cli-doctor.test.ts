@@ -375,3 +375,16 @@ t.test('the real probes answer for this machine', async (t) => {
   t.equal(await real.sha256('/dev/null'), 'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855');
   t.equal(await real.sha256('/nowhere'), null);
 });
+
+t.test('the kernel set that VMs boot is looked at', async (t) => {
+  const row = CHECKS.find(({ name }) => name === 'kernel and initramfs');
+  const files = { '/sets/gpu/manifest.json': MANIFEST.replace('6.1.0', '6.1.0-gpu') };
+  const found = await row?.check(probes({ kernel: () => '/sets/gpu' }, files));
+  t.match(found, { status: 'ok', detail: 'Linux 6.1.0-gpu in /sets/gpu, checksums match' });
+  const none = () => {
+    throw new YavmError('YAVM_E_KERNEL_SET', 'the kernel set gpu is not built', { hint: 'build it' });
+  };
+  const context = testContext();
+  await doctor(context, { json: true }, probes({ kernel: none }));
+  t.match(context.out(), /the kernel set gpu is not built/);
+});

@@ -129,8 +129,9 @@ function checkOptional(probes: Probes, program: ProgramName, without: string): F
 const BUILD = 'make build';
 
 async function checkAssets(probes: Probes): Promise<Finding> {
-  const text = await probes.readText(join(probes.assets, 'manifest.json'));
-  if (text === null) return fail(`no manifest.json in ${probes.assets}`, BUILD);
+  const folder = probes.kernel?.() ?? probes.assets;
+  const text = await probes.readText(join(folder, 'manifest.json'));
+  if (text === null) return fail(`no manifest.json in ${folder}`, BUILD);
   const manifest = parseObject(text);
   const files = [
     { name: 'vmlinux', sha256: shaOf(manifest?.vmlinux) },
@@ -138,13 +139,10 @@ async function checkAssets(probes: Probes): Promise<Finding> {
   ];
   for (const { name, sha256 } of files) {
     if (sha256 === null)
-      return fail(
-        `${join(probes.assets, 'manifest.json')} is damaged`,
-        `${BUILD}, or: ya-vm initramfs build`,
-      );
-    const actual = await probes.sha256(join(probes.assets, name));
+      return fail(`${join(folder, 'manifest.json')} is damaged`, `${BUILD}, or: ya-vm initramfs build`);
+    const actual = await probes.sha256(join(folder, name));
     if (actual === null)
-      return fail(`${join(probes.assets, name)} is missing`, `${BUILD}, or: ya-vm initramfs build`);
+      return fail(`${join(folder, name)} is missing`, `${BUILD}, or: ya-vm initramfs build`);
     if (actual !== sha256) {
       return fail(
         `${name} is not the one that the manifest describes`,
@@ -153,7 +151,8 @@ async function checkAssets(probes: Probes): Promise<Finding> {
     }
   }
   const release = (manifest?.kernel as { release?: unknown } | undefined)?.release;
-  return ok(`Linux ${String(release)}, checksums match`);
+  const where = folder === probes.assets ? '' : ` in ${folder}`;
+  return ok(`Linux ${String(release)}${where}, checksums match`);
 }
 
 async function checkDemoImage(probes: Probes): Promise<Finding> {

@@ -24,6 +24,8 @@ export interface Probes {
   disks: string;
   cache: string;
   assets: string;
+  /** Folder of the kernel set that VMs boot; absent: `assets`. @throws {YavmError} YAVM_E_KERNEL_SET, YAVM_E_KERNEL_SIGNATURE */
+  kernel?(): string;
   /** Path of a program. @throws {YavmError} that says what to install. */
   find(program: ProgramName): string;
   /** Standard output, or null when it failed or took longer than 10 s. */
