@@ -225,6 +225,29 @@ t.test('an image without ldconfig, or with one that hangs, gets links where its 
   }
 });
 
+t.test('cards are kept awake: the daemon first, the tool where that is not there or fails', async (t) => {
+  const daemon = 'opt/ya-vm/driver/bin/nvidia-persistenced';
+  const tool = 'opt/ya-vm/driver/bin/nvidia-smi';
+  const kernel = { ...H100, ...nvidiaProc(VERSION), ...layerFiles(VERSION) };
+  const keepers = async (root: Record<string, string>, exit?: number) => {
+    const { context, done, warnings } = fakeGpu({ kernel, root, exit });
+    await setUpWith(context, {}, layerOf(VERSION));
+    return { runs: done().filter((step) => step.startsWith('run /opt')), warnings };
+  };
+  t.strictSame(await keepers({ [daemon]: '', [tool]: '' }), {
+    runs: [`run /${daemon} --uvm-persistence-mode`],
+    warnings: [],
+  });
+  t.strictSame((await keepers({ [tool]: '' })).runs, [`run /${tool} -pm 1`]);
+  t.strictSame((await keepers({})).runs, []);
+  const failing = await keepers({ [daemon]: '', [tool]: '' }, 1);
+  t.strictSame(failing.runs, [`run /${daemon} --uvm-persistence-mode`, `run /${tool} -pm 1`]);
+  t.match(failing.warnings, [
+    /nvidia-persistenced ended with 1: cards start anew/,
+    /nvidia-smi ended with 1/,
+  ]);
+});
+
 t.test('texts of the driver', (t) => {
   t.equal(
     moduleVersion('NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.183.01  Sun May 12\n'),
