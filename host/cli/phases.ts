@@ -3,15 +3,21 @@ import { formatDuration } from '../lib/duration.ts';
 import type { Phase, PhaseName } from '../runtime/types.ts';
 import type { Style } from './style.ts';
 
-/** In the order in which they happen; the command's own time is told by {@link Phases.ended}. */
-export const PHASE_ORDER: readonly PhaseName[] = [
-  'accelerator',
-  'disk',
-  'kernel',
-  'agent',
-  'file systems',
-  'command',
-];
+/**
+ * What the live line says after each. Whether a VM goes on from a template or boots shows only when that is over. The command's
+ * own time is told by {@link Phases.ended}.
+ */
+const NEXT: Readonly<Record<PhaseName, string>> = {
+  image: 'accelerator',
+  accelerator: 'disk',
+  disk: 'start',
+  template: 'restore',
+  restore: 'file systems',
+  kernel: 'agent',
+  agent: 'file systems',
+  'file systems': 'command',
+  command: 'command',
+};
 
 const FRAMES = ['⠋', '⠙', '⠹', '⠸', '⠼', '⠴', '⠦', '⠧', '⠇', '⠏'];
 /** Redraws of the live line, milliseconds apart. */
@@ -105,10 +111,10 @@ export class Phases {
 /** To column one, and erase to the end of the line. */
 const ERASE_LINE = '\r\u001b[K';
 
-/** The phase that runs after those that are done. */
-export function nextPhase(done: readonly Phase[]): PhaseName {
+/** What runs after the phases that are done. */
+export function nextPhase(done: readonly Phase[]): string {
   const last = done.at(-1);
-  return PHASE_ORDER[last ? PHASE_ORDER.indexOf(last.name) + 1 : 0] ?? 'command';
+  return last ? NEXT[last.name] : 'accelerator';
 }
 
 /** `tcg 2 ms · disk 35 ms · kernel 1.61 s · … · 2.05 s in all`. */

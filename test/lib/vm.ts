@@ -3,6 +3,7 @@
  * process (the kernel kills it), so nothing survives a test file, however that ends.
  *
  * `YAVM_TEST_ACCEL` (tcg, kvm, auto) chooses the accelerator; default tcg, so that results do not depend on the machine.
+ * VMs start from templates where they can; with `YA_VM_START=cold` all of them boot.
  */
 import { createHash, type Hash } from 'node:crypto';
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
@@ -23,6 +24,8 @@ import {
 } from '../../host/runtime/index.ts';
 
 const OUT = resolve(import.meta.dirname, '../../build/out');
+/** Templates are all tests' together, and stay: a boot for each file would be most of what the suite takes. */
+const TEMPLATES = resolve(OUT, '../cache/templates');
 /** The demo image of the build. */
 export const DEMO_IMAGE = join(OUT, 'demo.gvmi');
 
@@ -91,7 +94,12 @@ export async function startTestVm(
 export function privateEnvironment(t: Owner): Record<string, string | undefined> {
   const folder = mkdtempSync('/tmp/yavm-');
   t.teardown(() => rmSync(folder, { recursive: true, force: true }));
-  return { ...process.env, XDG_RUNTIME_DIR: folder, XDG_CACHE_HOME: join(folder, 'cache') };
+  return {
+    ...process.env,
+    XDG_RUNTIME_DIR: folder,
+    XDG_CACHE_HOME: join(folder, 'cache'),
+    YA_VM_TEMPLATES: process.env.YA_VM_TEMPLATES ?? TEMPLATES,
+  };
 }
 
 /** What came on a stream. */

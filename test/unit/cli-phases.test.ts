@@ -87,6 +87,7 @@ t.test('a pipe sees nothing, and the phases are kept', async (t) => {
 t.test('phases follow each other in their order', async (t) => {
   t.equal(nextPhase([]), 'accelerator');
   t.equal(nextPhase([accelerator]), 'disk');
+  t.equal(nextPhase([accelerator, disk]), 'start');
   t.equal(nextPhase([kernel]), 'agent');
   t.equal(nextPhase([{ name: 'command', milliseconds: 1 }]), 'command');
   t.equal(summary([]), '');

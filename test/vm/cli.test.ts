@@ -168,7 +168,7 @@ t.test(
   async (t) => {
     const env = privateEnvironment(t);
     const main = onTerminal(t, env, 'run', '-it', '--name', 'the main one', '--', 'sh');
-    await main.shows(/tcg \d.* · kernel .* · agent .* · file systems .* in all/);
+    await main.shows(/tcg \d.* · (kernel .* · agent|restore) .* · file systems .* in all/);
     await main.shows('/ # ');
     main.type('stty size\r');
     await main.shows('33 99');

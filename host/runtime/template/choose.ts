@@ -41,7 +41,7 @@ export function startChoice(
   env: Readonly<Record<string, string | undefined>>,
 ): StartChoice {
   if (asked !== undefined) return asked;
-  const value = env[START_VARIABLE] || 'cold';
+  const value = env[START_VARIABLE] || 'auto';
   if (value === 'auto' || value === 'cold' || value === 'template') return value;
   throw new YavmError('YAVM_E_USAGE', `${START_VARIABLE}=${value}: not auto, cold or template`);
 }
