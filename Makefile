@@ -1,11 +1,11 @@
 # Every target is one script; `make` alone lists them. README.md shows the two that a newcomer needs.
 .DEFAULT_GOAL := help
 # `everything` is `build` and what only tests and the bench need.
-.PHONY: help setup build everything dist docs run test soak interop bench check format clean
+.PHONY: help setup build everything dist dist-test docs run test soak interop bench check format clean
 MAKEFLAGS += --no-print-directory
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Debian packages, the pinned Node, npm packages
 	@build/setup.sh
@@ -18,6 +18,9 @@ everything: setup
 
 dist: setup ## what people install, in build/out/dist: one program, .tar.zst, .deb
 	@build/node.sh build/main.ts --dist
+
+dist-test: dist everything ## the VM tests with the packaged program, a bare Debian with the package, an upgrade
+	@test/dist/run.sh
 
 docs: setup ## pages that are made from data: docs/troubleshooting.md
 	@build/node.sh build/docs.ts

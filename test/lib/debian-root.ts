@@ -32,6 +32,8 @@ export interface DebianRoot {
   asRoot(...words: string[]): string;
   /** As the unprivileged user, in the home folder, with nothing in the environment but `env` and what a login sets. */
   asUser(words: readonly string[], env?: Record<string, string>): InsideResult;
+  /** The words before a program's that make it the user's, and its environment. */
+  user: { through: string[]; env: Record<string, string> };
   /** The user's home, inside. */
   home: string;
 }
@@ -64,17 +66,20 @@ export function debianRoot(folder: string): DebianRoot {
     });
   asRoot('useradd', '--create-home', '--uid', USER.id, USER.name);
   const home = `/home/${USER.name}`;
+  const inHome = ['sh', '-c', `cd ${home} && exec "$@"`, 'sh'];
+  const user = {
+    through: ['chroot', `--userspec=${USER.id}:${USER.id}`, '--groups=', folder, ...inHome],
+    env: { PATH, HOME: home, USER: USER.name },
+  };
   return {
     path: folder,
     home,
+    user,
     asRoot,
     asUser(words, env = {}) {
-      const inside = ['sh', '-c', `cd ${home} && exec "$@"`, 'sh', ...words];
-      const { status, stdout, stderr, error } = spawnSync(
-        'chroot',
-        [`--userspec=${USER.id}:${USER.id}`, '--groups=', folder, ...inside],
-        { encoding: 'utf8', timeout: DEADLINE, env: { PATH, HOME: home, USER: USER.name, ...env } },
-      );
+      const [file, ...before] = user.through;
+      const options = { encoding: 'utf8', timeout: DEADLINE, env: { ...user.env, ...env } } as const;
+      const { status, stdout, stderr, error } = spawnSync(file as string, [...before, ...words], options);
       if (error) throw error;
       return { code: status, stdout, stderr };
     },

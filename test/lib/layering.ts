@@ -128,6 +128,8 @@ export const ROWS: Row[] = [
     ],
     packages: ['node:', 'esbuild', 'postject'],
   },
+  // The packages: their manual pages and completions are made from the commands.
+  { of: 'build/dist', ours: ['build', 'host'], packages: ['node:', 'esbuild', 'postject'] },
   {
     of: 'test',
     ours: ['guest', 'host', 'native', 'initramfs', 'build', 'test'],

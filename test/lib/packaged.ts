@@ -1,4 +1,5 @@
 /** What `make dist` made, for the tests that `make dist-test` runs. */
+import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { packageName } from '../../build/dist/archives.ts';
@@ -34,4 +35,18 @@ export function writeOlderProgram(file: string): void {
   }
   older.copy(bytes, at);
   writeFileSync(file, bytes, { mode: 0o755 });
+}
+
+/** The Debian package of {@link writeOlderProgram}, packed quickly; `folder`: an empty one, for what is in between. @returns its path */
+export function buildOlderPackage(folder: string): string {
+  const [tree, output] = [join(folder, 'tree'), join(folder, 'older.deb')];
+  execFileSync('dpkg-deb', ['--raw-extract', DEBIAN_PACKAGE, tree]);
+  writeOlderProgram(join(tree, 'usr/bin/ya-vm'));
+  const control = join(tree, 'DEBIAN/control');
+  writeFileSync(
+    control,
+    readFileSync(control, 'utf8').replace(/^Version: .*$/m, `Version: ${OLDER_VERSION}`),
+  );
+  execFileSync('dpkg-deb', ['-Znone', '--build', tree, output], { stdio: 'pipe' });
+  return output;
 }

@@ -2,15 +2,16 @@
  * A new Debian 12 with the package and what it depends on, nothing else: all that a provider does first, as an ordinary
  * user. The only test that sees what this machine has and our package does not ask for. Needs root and debootstrap.
  */
-import { copyFileSync, existsSync, readdirSync } from 'node:fs';
+import { copyFileSync, existsSync, readdirSync, renameSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { readDescriptors } from '../../host/provider/descriptor.ts';
 import { type DebianRoot, debianRoot, noDebianRoot } from '../lib/debian-root.ts';
 import { inNamespaces } from '../lib/namespaces.ts';
-import { DEBIAN_PACKAGE, notPackaged } from '../lib/packaged.ts';
+import { buildOlderPackage, DEBIAN_PACKAGE, notPackaged, OLDER_VERSION } from '../lib/packaged.ts';
 import { ramFolders } from '../lib/ram-folders.ts';
 import { DEMO_IMAGE } from '../lib/vm.ts';
+import { startCli } from '../lib/ya-vm.ts';
 
 const skip = notPackaged() || noDebianRoot();
 const ACCEL = process.env.YAVM_TEST_ACCEL ?? 'tcg';
@@ -19,7 +20,8 @@ const INSTALL = ['apt-get', 'install', '-y', '-q', '--no-install-recommends'];
 if (skip) t.test('the package in a bare Debian', { skip }, async () => {});
 else if (inNamespaces(import.meta.url, ['--mount'])) {
   t.setTimeout(0);
-  const root = debianRoot(ramFolders(t, '3g')());
+  const newFolder = ramFolders(t, '3g');
+  const root = debianRoot(newFolder());
   const run = (...words: string[]) => root.asUser(['ya-vm', ...words], { YA_VM_ACCEL: ACCEL });
 
   t.test('apt installs it with exactly what it depends on', async (t) => {
@@ -80,6 +82,26 @@ else if (inNamespaces(import.meta.url, ['--mount'])) {
     const image = run('image', 'build', '/etc');
     t.not(image.code, 0);
     t.match(image.stderr, /squashfs-tools/, 'a recommended package that is not there is named');
+  });
+
+  t.test('dpkg upgrades it under a VM of the older one', async (t) => {
+    renameSync(buildOlderPackage(newFolder()), join(root.path, 'root/older.deb'));
+    root.asRoot('dpkg', '--install', '--force-downgrade', '/root/older.deb');
+    t.match(JSON.parse(run('version', '--json').stdout), { 'ya-vm': OLDER_VERSION });
+    const { through, env } = root.user;
+    // The words after `sh -c` are the launcher's path, and what it is given.
+    const inside = [...through, 'sh', '-c', 'shift; exec "$0" "$@"', '/usr/bin/ya-vm'];
+    const words = ['run', '-i', '--accel', ACCEL, '--', 'sh', '-c', 'echo ready; cat'];
+    const older = startCli(t, words, { env, through: inside, input: 'open' });
+    await older.says('ready');
+    root.asRoot('dpkg', '--install', '/root/ya-vm.deb');
+    const newer = run('run', '--accel', ACCEL, '--', 'echo', 'newer');
+    t.match(newer, { code: 0, stdout: 'newer\n', stderr: '' });
+    t.equal(JSON.parse(run('ps', '--json').stdout).length, 1);
+    older.child.stdin?.end('its last words');
+    t.match(await older.ended(), { code: 0, stderr: '' });
+    t.equal(older.stdout.toString(), 'ready\nits last words');
+    t.same(JSON.parse(run('ps', '--json').stdout), []);
   });
 
   t.test('nothing is left of it', async (t) => {
