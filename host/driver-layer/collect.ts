@@ -64,7 +64,8 @@ export async function collect(folders: readonly string[]): Promise<Found> {
     } else if (FIRMWARE.test(name)) {
       once(name, path);
       found.firmware.push(path);
-    } else if (FILES[name] !== undefined) {
+    } else if (FILES[name] !== undefined && (FILES[name] !== 'bin' || isElf64(path))) {
+      // Packages have other files of a program's name: in /etc/init.d, and for lintian.
       once(name, path);
       found.files.push({ path, target: `usr/${FILES[name]}/${name}`, executable: FILES[name] === 'bin' });
     }

@@ -51,7 +51,8 @@ export function driverFiles(version: string, vermagic = VERMAGIC): Record<string
     [`run/libnvidia-ml.so.${version}`]: library,
     [`run/libnvidia-gpucomp.so.${version}`]: library,
     [`run/libXNVCtrl.so.${version}`]: library,
-    'run/nvidia-smi': Buffer.from('#!'),
+    'run/nvidia-smi': library,
+    'run/init.d/nvidia-smi': Buffer.from('#!'),
     'run/nvidia.icd': Buffer.from('libnvidia-opencl.so.1\n'),
     'run/firmware/gsp_ga10x.bin': Buffer.from('firmware'),
   };

@@ -87,7 +87,10 @@ function packages({ version = VERSION, compiler = 'gcc', makefile = COMPILE } = 
     {
       name: 'nvidia-persistenced',
       version: '535.1-1',
-      files: { 'usr/bin/nvidia-persistenced': Buffer.from('#!') },
+      files: {
+        'usr/bin/nvidia-persistenced': parts['run/nvidia-smi'] as Buffer,
+        'etc/init.d/nvidia-persistenced': Buffer.from('#!'),
+      },
     },
     package_('nvidia-kernel-dkms', below(`usr/src/nvidia-current-${version}`, sources(version))),
     {
