@@ -1,7 +1,8 @@
 /** Keeps what a boot test that failed has left: for an artifact of a CI job. */
-import { mkdir, writeFile } from 'node:fs/promises';
+import { writeFile } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { YavmError } from '../lib/errors.ts';
+import { makeFolders } from '../lib/make-folders.ts';
 import type { BootTestResult } from './result.ts';
 
 /** Writes one test's files into a folder of its own. @returns that folder. @throws {YavmError} YAVM_E_REPORT */
@@ -16,7 +17,7 @@ export async function keepEvidence(folder: string, result: BootTestResult, numbe
     'result.json': `${JSON.stringify({ ...facts, kept: path }, null, 2)}\n`,
   };
   try {
-    await mkdir(path, { recursive: true });
+    makeFolders(path);
     for (const [file, text] of Object.entries(files)) await writeFile(join(path, file), text);
   } catch (cause) {
     throw new YavmError('YAVM_E_REPORT', `${path}: what the test left cannot be kept`, { cause });

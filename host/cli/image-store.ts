@@ -4,7 +4,7 @@
  */
 import { createHash } from 'node:crypto';
 import { closeSync, existsSync, openSync, readSync, type Stats, statSync, utimesSync } from 'node:fs';
-import { mkdir, readdir, realpath, rm, stat } from 'node:fs/promises';
+import { readdir, realpath, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { loadNative } from '../../native/load.ts';
 import { buildImage } from '../image/build/build.ts';
@@ -13,6 +13,7 @@ import { parseReference, type Reference } from '../image/source/reference.ts';
 import { openSource, type Source } from '../image/source/source.ts';
 import { verifyImage } from '../image/verify.ts';
 import { YavmError } from '../lib/errors.ts';
+import { makeFolders } from '../lib/make-folders.ts';
 import { cacheFolder } from '../lib/paths.ts';
 import { lockImage } from '../transfer/lock.ts';
 import type { Context } from './context.ts';
@@ -127,7 +128,7 @@ async function isWhole(path: string): Promise<boolean> {
 
 async function makeFolder(folder: string): Promise<void> {
   try {
-    await mkdir(folder, { recursive: true, mode: 0o700 });
+    makeFolders(folder, 0o700);
   } catch (cause) {
     throw new YavmError('YAVM_E_IMAGE_CACHE', `${folder}: the folder of built images cannot be made`, {
       cause,

@@ -1,8 +1,9 @@
 /** `ya-vm man`: manual pages, made from what the commands say about themselves. */
-import { mkdir, writeFile } from 'node:fs/promises';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Command } from 'commander';
 import { YavmError } from '../lib/errors.ts';
+import { makeFolders } from '../lib/make-folders.ts';
 import type { Act } from './commands.ts';
 import { allNodes, commandTree } from './completion-tree.ts';
 import { print, writeAll } from './context.ts';
@@ -44,7 +45,7 @@ async function writeAllFiles(
   files: readonly { name: string; text: string }[],
 ): Promise<void> {
   try {
-    await mkdir(folder, { recursive: true });
+    makeFolders(folder);
     for (const { name, text } of files) await writeFile(join(folder, name), text);
   } catch (cause) {
     throw new YavmError('YAVM_E_REPORT', `${folder}: the manual pages cannot be written`, { cause });

@@ -1,10 +1,10 @@
 /** `ya-vm start`: as the runtime of a stock exe-unit, boots what was deployed and serves the runtime API. */
-import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Command } from 'commander';
 import type { HostNative } from '../../native/host-face.ts';
 import { loadNative } from '../../native/load.ts';
 import { createLogger, type Logger } from '../lib/logger.ts';
+import { makeFolders } from '../lib/make-folders.ts';
 import { explainNoKvm, providerAccel } from '../provider/accelerator.ts';
 import type { Act } from './commands.ts';
 import type { Context } from './context.ts';
@@ -73,6 +73,6 @@ async function serve(context: Context, given: Record<string, unknown>, args: str
 function openLog(context: Context, given: Record<string, unknown>, workFolder: string): Logger {
   if (given.logFile !== undefined || given.logLevel !== undefined) return context.log;
   const folder = join(workFolder, 'logs');
-  mkdirSync(folder, { recursive: true });
+  makeFolders(folder);
   return createLogger({ level: 'info', file: join(folder, 'ya-vm-runtime.log') });
 }

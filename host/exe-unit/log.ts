@@ -2,7 +2,6 @@
  * The exe-unit's log: JSON lines in a file of the activity's folder, and for a person at a terminal the same as text.
  * Variables as upstream's (the spec's exe-unit.md, 3.1): `EXE_UNIT_LOG_DIR`, `EXE_UNIT_FILE_LOG_LEVEL`, `RUST_LOG`.
  */
-import { mkdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { YavmError } from '../lib/errors.ts';
 import {
@@ -14,6 +13,7 @@ import {
   logMethods,
   type RecordLevel,
 } from '../lib/logger.ts';
+import { makeFolders } from '../lib/make-folders.ts';
 import { Redactor, redacted } from './redact.ts';
 
 type Environment = Readonly<Record<string, string | undefined>>;
@@ -48,7 +48,7 @@ export function openLog(options: LogOptions): ExeUnitLog {
   const { env, folder, activityId, terminal, logLevel, logFile, after } = options;
   const logs = resolve(folder, env.EXE_UNIT_LOG_DIR || 'logs');
   try {
-    mkdirSync(logs, { recursive: true });
+    makeFolders(logs);
   } catch (cause) {
     throw new YavmError('YAVM_E_LOG_FILE', `${logs}: the log's folder cannot be made`, { cause });
   }

@@ -10,10 +10,10 @@
  * What goes in 2, 4 and 5 is missed by its reader, who says so. Nothing of this is on disk while commands print little:
  * a spool keeps its newest bytes in memory.
  */
-import { mkdirSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Logger } from '../lib/logger.ts';
+import { makeFolders } from '../lib/make-folders.ts';
 import { type Keep, Spool, type SpoolSizes } from './spool.ts';
 
 export interface SpoolStoreOptions {
@@ -81,7 +81,7 @@ export class SpoolStore {
 
   /** A path that no file has yet. */
   newPath(): string {
-    if (this.#files === 0) mkdirSync(this.#folder, { recursive: true, mode: 0o700 });
+    if (this.#files === 0) makeFolders(this.#folder, 0o700);
     return join(this.#folder, `${String(this.#files++).padStart(6, '0')}.spool`);
   }
 

@@ -1,7 +1,8 @@
 /** What an activity is to be, from the files that the command line names; and the folders it needs. */
-import { mkdirSync, realpathSync } from 'node:fs';
+import { realpathSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { YavmError } from '../lib/errors.ts';
+import { makeFolders } from '../lib/make-folders.ts';
 import type { OutboundPolicy } from '../network/types.ts';
 import { type Agreement, readAgreement } from './agreement.ts';
 import { parseManifest, type ScriptRules, scriptRules, selectPayload } from './manifest.ts';
@@ -46,7 +47,7 @@ export async function readTask(options: ExeUnitOptions): Promise<Task> {
 
 function makeFolder(path: string): string {
   try {
-    mkdirSync(path, { recursive: true });
+    makeFolders(path);
     return realpathSync(path);
   } catch (cause) {
     throw new YavmError('YAVM_E_WORK_FOLDER', `${path}: this folder cannot be made`, { cause });

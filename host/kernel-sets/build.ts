@@ -1,6 +1,6 @@
 /** Builds a kernel set into the cache: once, however many processes want it, and never half. */
 import type { KeyObject } from 'node:crypto';
-import { mkdir, mkdtemp, readdir, rename, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, rename, rm } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { agentOf } from '../../initramfs/agent.ts';
 import { buildInitramfs } from '../../initramfs/build.ts';
@@ -16,6 +16,7 @@ import {
   setFolderName,
   setKey,
 } from '../lib/kernel-set.ts';
+import { makeFolders } from '../lib/make-folders.ts';
 import { assetsFolder } from '../lib/paths.ts';
 import { lockImage } from '../transfer/lock.ts';
 import { isWhole } from './verify.ts';
@@ -57,7 +58,11 @@ export async function buildKernelSet(set: KernelSet, options: BuildSetOptions): 
   const there = async () => (options.update || options.sign ? undefined : wholeOf(builtSets(env, set, key)));
   const known = await there();
   if (known !== undefined) return { folder: known, fresh: false };
-  await mkdir(parent, { recursive: true }).catch((cause) => fail(parent, cause));
+  try {
+    makeFolders(parent);
+  } catch (cause) {
+    fail(parent, cause);
+  }
   const lock = await lockImage(join(parent, `${set.name}.lock`), {
     native,
     signal,

@@ -4,11 +4,12 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { timeoutError, withDeadline } from '../lib/deadline.ts';
 import { isYavmError, YavmError } from '../lib/errors.ts';
 import { type Logger, silentLogger } from '../lib/logger.ts';
+import { makeFolders } from '../lib/make-folders.ts';
 import { type ActivityRecord, type ActivityService, REPORT_ADDRESS } from './activity-service.ts';
 import { type AgreementTerms, buildAgreement, newAgreementId } from './agreement-file.ts';
 
@@ -83,7 +84,7 @@ export class ActivityHost {
     const agreementFolder = join(this.#options.folder, 'work', terms.id);
     const workFolder = join(agreementFolder, activity);
     const agreementFile = join(agreementFolder, 'agreement.json');
-    for (const folder of [workFolder, cacheFolder]) mkdirSync(folder, { recursive: true });
+    for (const folder of [workFolder, cacheFolder]) makeFolders(folder);
     writeFileSync(agreementFile, JSON.stringify(buildAgreement(terms), null, 2));
 
     service.announce(activity);

@@ -1,11 +1,12 @@
 /** A server on the address of a bus. */
-import { chmodSync, mkdirSync } from 'node:fs';
+import { chmodSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { connect, type Server } from 'node:net';
 import { dirname } from 'node:path';
 import { formatGsbUrl } from '../gsb/address.ts';
 import type { GsbAddress } from '../gsb/types.ts';
 import { hasErrno, YavmError } from '../lib/errors.ts';
+import { makeFolders } from '../lib/make-folders.ts';
 
 /**
  * Binds `server`. A Unix socket gets permissions 0600; its folder, when there is none yet, 0700: the bus knows no
@@ -16,7 +17,7 @@ import { hasErrno, YavmError } from '../lib/errors.ts';
 export async function listenOn(server: Server, address: GsbAddress): Promise<GsbAddress> {
   try {
     if (address.kind === 'tcp') return await listenTcp(server, address.host, address.port);
-    mkdirSync(dirname(address.path), { recursive: true, mode: 0o700 });
+    makeFolders(dirname(address.path), 0o700);
     await listenUnix(server, address.path);
     return address;
   } catch (error) {

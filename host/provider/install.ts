@@ -3,9 +3,10 @@
  * only when that was asked for, under a name that the provider does not read, and comes back. A record in the folder says what was
  * done; it is written before anything is, so that an uninstall after a crash finds its way back.
  */
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { hasErrno, YavmError } from '../lib/errors.ts';
+import { makeFolders } from '../lib/make-folders.ts';
 import {
   DESCRIPTOR_FILE,
   type DescriptorFile,
@@ -63,7 +64,7 @@ export function install({ place, version, supervisor, replace, cards = [] }: Ins
     const names = cards.length === 0 ? [RUNTIME_NAME] : [RUNTIME_NAME, GPU_RUNTIME_NAME];
     const others = rivals(place, names);
     checkRivals(others, replace, names);
-    mkdirSync(place.folder, { recursive: true });
+    makeFolders(place.folder);
     const record = readRecord(place.folder) ?? { aside: [] };
     const moves = others.map((other) => {
       const name = basename(other.path);

@@ -1,9 +1,10 @@
 /** `deploy`: looks at the images, decides what the VM is made of, and writes that down. Spec: runtime-vm.md 3. */
 import { randomUUID } from 'node:crypto';
-import { mkdirSync, realpathSync } from 'node:fs';
+import { realpathSync } from 'node:fs';
 import { join } from 'node:path';
 import { verifyImage } from '../image/verify.ts';
 import { YavmError } from '../lib/errors.ts';
+import { makeFolders } from '../lib/make-folders.ts';
 import { checkSpec } from '../runtime/vm-plan.ts';
 import { planVolumes } from '../runtime/volume-plan.ts';
 import { DEPLOYMENT_FORM, type Deployment, type ImageDefaults, writeDeployment } from './deployment.ts';
@@ -61,7 +62,7 @@ export async function deploy(options: DeployOptions): Promise<DeployResult> {
   };
   // What cannot be built is said now, not when it is started.
   checkSpec({ ...deployment, shares: sharesOf(workFolder, volumes) });
-  for (const { name } of volumes) mkdirSync(join(workFolder, name), { recursive: true });
+  for (const { name } of volumes) makeFolders(join(workFolder, name));
   writeDeployment(workFolder, deployment);
   return { startMode: 'blocking', valid: { Ok: '' }, vols: volumes };
 }
@@ -72,7 +73,7 @@ function defaultsOf({ env, workingDir, user, entrypoint, cmd }: ImageDefaults): 
 
 function realFolder(path: string): string {
   try {
-    mkdirSync(path, { recursive: true });
+    makeFolders(path);
     return realpathSync(path);
   } catch (cause) {
     throw new YavmError('YAVM_E_WORK_FOLDER', `${path}: cannot be made the work folder`, { cause });

@@ -16,6 +16,7 @@ import {
 import { join } from 'node:path';
 import type { Native } from '../../native/face.ts';
 import { hasErrno, YavmError } from '../lib/errors.ts';
+import { makeFolders } from '../lib/make-folders.ts';
 import type { VmRecord } from './types.ts';
 
 export const LOCK_FILE = 'lock';
@@ -60,7 +61,7 @@ export function createRunFolder(base: string, native: Native): RunFolder {
 /** Makes `path` a directory of ours that nobody else can enter. @throws {YavmError} YAVM_E_RUN_FOLDER when it is not. */
 export function ensurePrivate(path: string): void {
   try {
-    mkdirSync(path, { recursive: true, mode: 0o700 });
+    makeFolders(path, 0o700);
     const stat = lstatSync(path);
     if (stat.isDirectory() && stat.uid === process.getuid?.()) {
       if ((stat.mode & 0o077) !== 0) chmodSync(path, 0o700);

@@ -4,11 +4,12 @@
  * image that was checked, so that it need not be hashed again. The record's time is that of the image's last use.
  */
 import type { BigIntStats } from 'node:fs';
-import { mkdir, readFile, rename, rm, utimes, writeFile } from 'node:fs/promises';
+import { readFile, rename, rm, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Native } from '../../native/face.ts';
 import { YavmError } from '../lib/errors.ts';
 import type { Logger } from '../lib/logger.ts';
+import { makeFolders } from '../lib/make-folders.ts';
 import { CacheRoom } from './cache-room.ts';
 import { hashFile } from './hash.ts';
 import type { Beginning } from './identity.ts';
@@ -87,7 +88,11 @@ export class CacheEntry {
 
   /** Makes the folders. A cache that cannot be written may still hold the image. */
   async prepare(): Promise<void> {
-    await mkdir(this.#own, { recursive: true }).catch(() => {});
+    try {
+      makeFolders(this.#own);
+    } catch {
+      return;
+    }
   }
 
   /** lock.ts; `onWait` gets the bytes that others have downloaded so far. */
@@ -109,7 +114,7 @@ export class CacheEntry {
     const { url, digest, native } = this.#options;
     const options = { folder: this.#own, name: this.#name, url, digest, native, room: this.room };
     // Again, where its error counts.
-    await mkdir(this.#own, { recursive: true });
+    makeFolders(this.#own);
     return (
       (resume ? await adoptPart(options) : null) ?? { part: await PartFile.create(options), beginning: null }
     );

@@ -3,9 +3,10 @@
  * Until then they can be read back under the path that they were written to.
  */
 import { createReadStream } from 'node:fs';
-import { mkdir, rm } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { YavmError } from '../lib/errors.ts';
+import { makeFolders } from '../lib/make-folders.ts';
 import type { GuestFiles } from './container.ts';
 import { storeFile } from './file.ts';
 import type { Bytes } from './types.ts';
@@ -62,7 +63,7 @@ export class Staging implements GuestFiles {
     }
     const file = join(this.#folder, String(this.#count++));
     try {
-      await mkdir(this.#folder, { recursive: true, mode: 0o700 });
+      makeFolders(this.#folder, 0o700);
       await storeFile(file, source, signal);
     } catch (error) {
       await rm(file, { force: true });
