@@ -110,6 +110,7 @@ class ActivityVm implements StartedVm {
   readonly id: string;
   readonly folder: string;
   readonly accel: 'kvm' | 'tcg';
+  readonly start: 'template' | 'boot';
   /** The supervisor serves attach.sock. */
   readonly attached = true;
   usage: NonNullable<StartedVm['usage']> = [];
@@ -121,6 +122,7 @@ class ActivityVm implements StartedVm {
     this.id = parts.id;
     this.folder = parts.folder;
     this.accel = parts.accel;
+    this.start = parts.start;
     this.#activity = activity;
     this.#parts = parts;
   }

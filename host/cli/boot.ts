@@ -18,6 +18,8 @@ export interface StartedVm extends CommandHost {
   /** Its run folder. */
   readonly folder: string;
   readonly accel: 'kvm' | 'tcg';
+  /** How it came to be. */
+  readonly start: 'template' | 'boot';
   /** Its supervisor is another process, which serves attach.sock too. */
   readonly attached?: boolean;
   /** What it has used, names and values in an agreement's order; known at its end. */

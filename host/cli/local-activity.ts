@@ -41,12 +41,13 @@ export interface LocalActivity {
   close(): Promise<void>;
 }
 
-/** Counters of the agreement: all that a supervisor counts by itself. */
+/** Counters of the agreement: all that a supervisor counts by itself, but for networks. */
 export const USAGE_VECTOR = [
   'golem.usage.duration_sec',
   'golem.usage.cpu_sec',
   'golem.usage.gib',
   'golem.usage.storage_gib',
+  'ya-vm.usage.shared_gib',
 ] as const;
 
 const REQUESTOR = `0x${'0'.repeat(39)}2`;

@@ -8,6 +8,7 @@ import type { Act } from './commands.ts';
 import { type Context, print, printJson, styleOf } from './context.ts';
 import { EXIT } from './exit.ts';
 import { alignColumns } from './style.ts';
+import { usageOfVm } from './vm-usage.ts';
 import { type ListedVm, listVms } from './vms.ts';
 
 export function define(command: Command, act: Act): void {
@@ -28,7 +29,7 @@ export async function ps(
   if (options.json)
     await printJson(
       context,
-      vms.map(({ record, folder }) => ({ ...record, folder })),
+      vms.map(({ record, folder }) => ({ ...record, folder, host: usageOfVm(record) })),
     );
   else if (options.quiet) await print(context, ...vms.map(({ record }) => record.id));
   else {

@@ -6,7 +6,14 @@ import type { CommandResult, Phase } from '../runtime/types.ts';
 export interface RunReport {
   /** Exit code of ya-vm. */
   exitCode: number;
-  vm: { id: string; accel: 'kvm' | 'tcg'; memoryMiB: number; cpus: number; images: string[] } | null;
+  vm: {
+    id: string;
+    accel: 'kvm' | 'tcg';
+    start: 'template' | 'boot';
+    memoryMiB: number;
+    cpus: number;
+    images: string[];
+  } | null;
   command: string[];
   /** Milliseconds of each phase; `command` is the command's own time, from its start to its end. */
   phases: Phase[];

@@ -167,7 +167,7 @@ async function bootAndRun(
     async use(vm) {
       activity = vm;
       const { memoryMiB, cpus } = options;
-      report.vm = { id: vm.id, accel: vm.accel, memoryMiB, cpus, images: images.layers };
+      report.vm = { id: vm.id, accel: vm.accel, start: vm.start, memoryMiB, cpus, images: images.layers };
       const running = await vm.run(command);
       phases.ready();
       const began = performance.now();

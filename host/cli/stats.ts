@@ -1,4 +1,4 @@
-/** `ya-vm stats`: what a running VM uses, as its guest counts it. */
+/** `ya-vm stats`: what a running VM uses, as its guest counts it, and what it takes of this host. */
 import { join } from 'node:path';
 import type { Command } from 'commander';
 import { AttachClient } from '../attach/client.ts';
@@ -12,6 +12,7 @@ import type { Act } from './commands.ts';
 import { print, printJson } from './context.ts';
 import { EXIT } from './exit.ts';
 import { alignColumns } from './style.ts';
+import { usageOfVm, type VmUsage } from './vm-usage.ts';
 import { listVms, selectVm } from './vms.ts';
 
 export function define(command: Command, act: Act): void {
@@ -21,8 +22,9 @@ export function define(command: Command, act: Act): void {
     const client = await AttachClient.connect(join(vm.folder, ATTACH_SOCKET), context.log);
     try {
       const stats = await client.stats();
-      if (options.json) await printJson(context, { id: vm.record.id, ...stats });
-      else await print(context, ...statsLines(stats));
+      const host = usageOfVm(vm.record);
+      if (options.json) await printJson(context, { id: vm.record.id, ...stats, host });
+      else await print(context, ...statsLines(stats, host));
       return EXIT.ok;
     } finally {
       client.close();
@@ -31,7 +33,10 @@ export function define(command: Command, act: Act): void {
 }
 
 /** For people. */
-export function statsLines({ uptime, memory, cpu, root, links, processes }: StatsReply): string[] {
+export function statsLines(
+  { uptime, memory, cpu, root, links, processes }: StatsReply,
+  host: VmUsage | null = null,
+): string[] {
   const used = memory.total - memory.available;
   const written = root.total - root.free;
   return alignColumns([
@@ -44,5 +49,15 @@ export function statsLines({ uptime, memory, cpu, root, links, processes }: Stat
       printable(name),
       `${formatSize(rxBytes)} received, ${formatSize(txBytes)} sent`,
     ]),
+    ...(host === null ? [] : [['host', hostLine(host)]]),
   ]);
+}
+
+function hostLine({ cpuSeconds, memory, shared }: VmUsage): string {
+  const parts = [
+    `memory ${formatSize(memory)} of its own`,
+    `${formatSize(shared)} shared`,
+    `CPU ${formatDuration(cpuSeconds * 1000)}`,
+  ];
+  return parts.join(', ');
 }

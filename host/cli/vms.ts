@@ -79,7 +79,8 @@ export function decodeRecord(value: unknown): VmRecord | null {
   if (typeof value !== 'object' || value === null) return null;
   const { id, title, supervisor, qemu, state, started, memoryMiB, cpus, accel, layers, hostname } =
     value as Record<string, unknown>;
-  const console_ = (value as Record<string, unknown>).console;
+  // A program of before templates writes none.
+  const { start = 'boot', console: console_ } = value as Record<string, unknown>;
   const valid =
     isText(id) &&
     isText(title) &&
@@ -90,11 +91,12 @@ export function decodeRecord(value: unknown): VmRecord | null {
     isCount(memoryMiB) &&
     isCount(cpus) &&
     (accel === 'kvm' || accel === 'tcg') &&
+    (start === 'template' || start === 'boot') &&
     Array.isArray(layers) &&
     layers.every(isText) &&
     isText(hostname) &&
     (console_ === null || isText(console_));
-  return valid ? (value as VmRecord) : null;
+  return valid ? ({ ...value, start } as VmRecord) : null;
 }
 
 function isText(value: unknown): value is string {

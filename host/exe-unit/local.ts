@@ -17,7 +17,9 @@ export const LOCAL_FOLDER = 'YA_VM_LOCAL';
 export const LOCAL_TOKEN = 'command';
 
 /** What the `start` command prints in such an activity, one JSON text a line. */
-export type LocalStartLine = { phase: Phase } | { vm: { id: string; folder: string; accel: 'kvm' | 'tcg' } };
+export type LocalStartLine =
+  | { phase: Phase }
+  | { vm: { id: string; folder: string; accel: 'kvm' | 'tcg'; start: 'template' | 'boot' } };
 
 /** How the command ended, or why it did not start. */
 export type LocalEnd = { result: CommandResult } | { error: WireError };

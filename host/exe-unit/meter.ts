@@ -49,12 +49,13 @@ export class Meter {
 
   /** What is used right now, for the log; in seconds and bytes. */
   current(): Record<string, number> {
-    const { memory, storage, networkIn, networkOut } = this.#sample();
+    const { memory, shared = 0, storage, networkIn, networkOut } = this.#sample();
     const round = (value: number) => Number(value.toFixed(3));
     return {
       duration: round(this.#vector.value(DURATION)),
       cpu: round(this.#vector.value(CPU)),
       memory,
+      shared,
       storage,
       networkIn,
       networkOut,

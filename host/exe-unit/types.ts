@@ -98,8 +98,10 @@ export interface RunEnd {
 export interface RuntimeUsage {
   /** Of the VM's process alone, seconds. */
   cpuSeconds: number;
-  /** Resident now, bytes. */
+  /** Resident now, bytes, that is the VM's own. */
   memory: number;
+  /** Resident now, bytes, that other VMs have too: pages of files, the template's above all. */
+  shared: number;
   /** Blocks allocated for the activity now, bytes. */
   storage: number;
   networkIn: number;

@@ -190,9 +190,9 @@ export class VmRuntime implements ActivityRuntime {
     }
     this.#vm = vm;
     const milliseconds = phases.reduce((sum, phase) => sum + phase.milliseconds, 0);
-    logger.info({ vm: vm.id, accel: vm.accel, milliseconds }, 'the VM is up');
+    logger.info({ vm: vm.id, accel: vm.accel, start: vm.start, milliseconds }, 'the VM is up');
     await this.#openAttach(vm);
-    await tell({ vm: { id: vm.id, folder: vm.folder, accel: vm.accel } });
+    await tell({ vm: { id: vm.id, folder: vm.folder, accel: vm.accel, start: vm.start } });
     return vm;
   }
 

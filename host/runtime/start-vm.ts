@@ -258,7 +258,10 @@ function launch(kit: Kit, template: OpenTemplate | null): Vm {
       logger,
       disk,
       shares,
-      record: recordOf(spec, folder.id, shape.accel, qemu),
+      record: recordOf(spec, folder.id, {
+        ...{ accel: shape.accel, qemu },
+        start: template === null ? 'boot' : 'template',
+      }),
     });
   } catch (error) {
     disk?.close();
@@ -300,19 +303,19 @@ function stopwatch(
 function recordOf(
   spec: VmSpec,
   id: string,
-  accel: 'kvm' | 'tcg',
-  { pid, startTime }: { pid: number; startTime: number },
+  { accel, start, qemu }: Pick<VmRecord, 'accel' | 'start'> & { qemu: { pid: number; startTime: number } },
 ): VmRecord {
   return {
     id,
     title: spec.title ?? '',
     supervisor: spec.supervisor ?? { pid: process.pid, startTime: startTimeOf(process.pid) ?? 0 },
-    qemu: { pid, startTime },
+    qemu: { pid: qemu.pid, startTime: qemu.startTime },
     state: 'new',
     started: new Date().toISOString(),
     memoryMiB: spec.memoryMiB,
     cpus: spec.cpus,
     accel,
+    start,
     layers: spec.layers,
     hostname: spec.hostname,
     console: null,

@@ -153,6 +153,8 @@ export interface VmRecord {
   memoryMiB: number;
   cpus: number;
   accel: 'kvm' | 'tcg';
+  /** How it started. */
+  start: 'template' | 'boot';
   layers: string[];
   hostname: string;
   /** Path of the console's pty, when there is one. */

@@ -71,6 +71,7 @@ export class Vm {
   /** Its run folder. */
   readonly folder: string;
   readonly accel: 'kvm' | 'tcg';
+  readonly start: VmRecord['start'];
   /** Resolves when the VM is gone and nothing of it is left. Never rejects. */
   readonly ended: Promise<VmEnd>;
   readonly #record: KeptRecord;
@@ -100,7 +101,7 @@ export class Vm {
   constructor({ folder, record, qemu, logger, disk, shares }: VmParts) {
     this.id = folder.id;
     this.folder = folder.path;
-    this.accel = record.accel;
+    ({ accel: this.accel, start: this.start } = record);
     this.#record = new KeptRecord(folder, record, logger);
     this.#qemu = qemu;
     this.#logger = logger;

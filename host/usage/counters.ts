@@ -1,16 +1,19 @@
 /**
  * The usage vector of an activity: one number for each name in the agreement, in its order. It is what the activity
- * costs, so it never falls: memory and storage are lifetime peaks, the rest are sums. Facts: the spec's exe-unit.md, 7.
+ * costs, so it never falls: memory and storage are lifetime peaks, the rest are sums. Memory is what the VM itself took: what it
+ * has in common with others is a counter of its own. Facts: the spec's exe-unit.md, 7.
  */
 
 /** What was used so far, in all. */
 export interface UsageReading {
   /** Of the VM alone. */
   cpuSeconds: number;
-  /** Now, bytes. */
+  /** The VM's own now, bytes. */
   memory: number;
   /** Most so far, bytes, where somebody knows better than a sample each second. */
   memoryPeak?: number;
+  /** Not in `memory`: pages of files that other VMs have too, their template's above all; now, bytes. */
+  shared?: number;
   /** Now, bytes. */
   storage: number;
   /** Bytes. */
@@ -25,13 +28,16 @@ export const DURATION = 'golem.usage.duration_sec';
 export const CPU = 'golem.usage.cpu_sec';
 export const MEMORY = 'golem.usage.gib';
 export const STORAGE = 'golem.usage.storage_gib';
+/** Ours, for who asks for it: memory that costs nothing more, because other VMs have it too. No offer has it. */
+export const SHARED = 'ya-vm.usage.shared_gib';
 export const NETWORK_IN = 'golem.usage.network.in-mib';
 export const NETWORK_OUT = 'golem.usage.network.out-mib';
 
-type Sums = Required<Omit<UsageReading, 'memory' | 'memoryPeak' | 'storage'>>;
+type Sums = Required<Omit<UsageReading, 'memory' | 'memoryPeak' | 'shared' | 'storage'>>;
 interface Totals extends Sums {
   duration: number;
   memory: number;
+  shared: number;
   storage: number;
 }
 
@@ -40,6 +46,7 @@ const COUNTERS: Readonly<Record<string, (totals: Totals) => number>> = {
   [DURATION]: ({ duration }) => duration,
   [CPU]: ({ cpuSeconds }) => cpuSeconds,
   [MEMORY]: ({ memory }) => memory / GIB,
+  [SHARED]: ({ shared }) => shared / GIB,
   [STORAGE]: ({ storage }) => storage / GIB,
   [NETWORK_IN]: ({ networkIn }) => networkIn / MIB,
   [NETWORK_OUT]: ({ networkOut }) => networkOut / MIB,
@@ -57,6 +64,7 @@ export class UsageVector {
   readonly #carried: Sums = { cpuSeconds: 0, networkIn: 0, networkOut: 0 };
   readonly #last: Sums = { cpuSeconds: 0, networkIn: 0, networkOut: 0 };
   #memory = 0;
+  #shared = 0;
   #storage = 0;
   #duration = 0;
 
@@ -73,8 +81,9 @@ export class UsageVector {
       if (value < this.#last[name]) this.#carried[name] += this.#last[name];
       this.#last[name] = value;
     }
-    const { memory, memoryPeak = memory, storage } = reading;
+    const { memory, memoryPeak = memory, shared = 0, storage } = reading;
     this.#memory = Math.max(this.#memory, atLeastZero(memory), atLeastZero(memoryPeak));
+    this.#shared = Math.max(this.#shared, atLeastZero(shared));
     this.#storage = Math.max(this.#storage, atLeastZero(storage));
   }
 
@@ -103,6 +112,7 @@ export class UsageVector {
       networkIn: sum('networkIn'),
       networkOut: sum('networkOut'),
       memory: this.#memory,
+      shared: this.#shared,
       storage: this.#storage,
     };
   }

@@ -52,6 +52,7 @@ export async function fakeVm(
       id: 'tobikuda',
       folder,
       accel: 'tcg',
+      start: 'boot',
       stop: end('stop'),
       kill: end('kill'),
     };

@@ -147,6 +147,7 @@ export function fakeRecord(): VmRecord {
     memoryMiB: 512,
     cpus: 1,
     accel: 'tcg',
+    start: 'boot',
     layers: [],
     hostname: 'golem',
     console: null,

@@ -40,7 +40,7 @@ export class FakeRuntime implements ActivityRuntime {
   onStart: ActivityRuntime['start'] = async () => {};
   onTransfer: ActivityRuntime['transfer'] = async () => {};
   onStop: ActivityRuntime['stop'] = async () => {};
-  current: RuntimeUsage = { cpuSeconds: 0, memory: 0, storage: 0, networkIn: 0, networkOut: 0 };
+  current: RuntimeUsage = { cpuSeconds: 0, memory: 0, shared: 0, storage: 0, networkIn: 0, networkOut: 0 };
 
   async deploy(
     command: CommandOf<'deploy'>,

@@ -220,7 +220,14 @@ class RecordedRuntime implements ActivityRuntime {
 
   usage() {
     const { memory = 2 ** 27 } = this.#settings;
-    return { cpuSeconds: performance.now() / 2000, memory, storage: 0, networkIn: 0, networkOut: 0 };
+    return {
+      cpuSeconds: performance.now() / 2000,
+      memory,
+      shared: 0,
+      storage: 0,
+      networkIn: 0,
+      networkOut: 0,
+    };
   }
 
   #program(entryPoint: string, args: readonly string[]): Program {

@@ -23,6 +23,7 @@ function record(change: Partial<VmRecord> = {}): VmRecord {
     memoryMiB: 512,
     cpus: 1,
     accel: 'tcg',
+    start: 'boot',
     layers: ['/x/demo.gvmi'],
     hostname: 'golem',
     console: null,
@@ -83,7 +84,16 @@ t.test('ps prints a table, ids, or JSON', async (t) => {
 
   const json = testContext();
   await ps(json, { json: true }, base);
-  t.match(JSON.parse(json.out()), [{ id: 'tobikuda', folder: join(base, 'tobikuda'), memoryMiB: 512 }]);
+  t.match(JSON.parse(json.out()), [
+    { id: 'tobikuda', folder: join(base, 'tobikuda'), memoryMiB: 512, start: 'boot', host: null },
+  ]);
+  const running = testContext();
+  await ps(running, { json: true }, baseWith(t, { tobikuda: record({ qemu: own }) }));
+  const [{ host }] = JSON.parse(running.out()) as [{ host: Record<string, number> }];
+  t.ok(
+    (host.memory ?? 0) > 0 && (host.shared ?? 0) > 0 && (host.cpuSeconds ?? 0) > 0,
+    'what its process takes',
+  );
 });
 
 t.test('ps without VMs prints the head alone, and an empty list', async (t) => {
@@ -120,6 +130,7 @@ t.test('a record with any field wrong is none', async (t) => {
     memoryMiB: '512',
     cpus: -1,
     accel: 'xen',
+    start: 'resume',
     layers: [1],
     hostname: undefined,
     console: 5,
@@ -128,6 +139,8 @@ t.test('a record with any field wrong is none', async (t) => {
     t.equal(decodeRecord({ ...record(), [field]: value }), null, field);
   }
   for (const value of [null, 'x', 5, []]) t.equal(decodeRecord(value), null);
+  const { start: _, ...older } = record();
+  t.same(decodeRecord(older), record(), 'before there were templates, every VM booted');
 });
 
 t.test('stop names VMs or all of them, each once', async (t) => {

@@ -10,6 +10,7 @@ import { statsLines } from '../../host/cli/stats.ts';
 import { verifyImage } from '../../host/image/verify.ts';
 import { silentLogger } from '../../host/lib/logger.ts';
 import { startTimeOf } from '../../host/lib/process.ts';
+import type { StatsReply } from '../../host/runtime/types.ts';
 import { hostOf } from '../lib/attached.ts';
 import { type TestContext, testContext } from '../lib/cli.ts';
 import { fakeVm } from '../lib/cli-vm.ts';
@@ -139,15 +140,15 @@ t.test('an image is described for people, whatever it says', async (t) => {
 });
 
 t.test('figures are shown in units that can be read', async (t) => {
-  const lines = statsLines({
+  const stats: StatsReply = {
     uptime: 65_000,
     memory: { total: 1024 ** 3, available: 512 * 1024 ** 2, agent: 2 * 1024 ** 2 },
     cpu: { user: 1500, system: 20 },
     root: { total: 2 * 1024 ** 3, free: 1024 ** 3 },
     links: [{ name: 'eth0', rxBytes: 1024, txBytes: 0 }],
     processes: 3,
-  });
-  t.same(lines, [
+  };
+  t.same(statsLines(stats), [
     'up         1 min 5 s',
     'memory     512 MiB of 1 GiB (agent 2 MiB)',
     'cpu        1.50 s user, 20 ms system',
@@ -155,4 +156,6 @@ t.test('figures are shown in units that can be read', async (t) => {
     'processes  3',
     'eth0       1 KiB received, 0 B sent',
   ]);
+  const host = { cpuSeconds: 2.5, memory: 20 * 1024 ** 2, shared: 50 * 1024 ** 2 };
+  t.equal(statsLines(stats, host).at(-1), 'host       memory 20 MiB of its own, 50 MiB shared, CPU 2.50 s');
 });

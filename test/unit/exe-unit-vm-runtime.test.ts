@@ -147,6 +147,7 @@ class FakeVm extends MemoryFiles {
   readonly id = 'tobikuda';
   readonly folder = '/run/tobikuda';
   readonly accel = 'tcg';
+  readonly start = 'boot';
   /** This test's own process stands for QEMU. */
   readonly pid = process.pid;
   readonly diskAllocated = 4096;

@@ -65,7 +65,10 @@ t.test('exec-script: events as they come, results that no event told, usage, and
     ...['[2] run: started', '[2] run: stdout | two', '[2] run: stdout | lines', '[2] run: finished'],
     ...['[3] run: started', '[3] run: stdout | 4 bytes', '[3] run: finished', '[2] run: stderr | bad', ''],
   ]);
-  t.match(err, /^ya-vm: usage duration_sec \d+(\.\d+)? · cpu_sec .* · gib .* · storage_gib \d.*\n$/);
+  t.match(
+    err,
+    /^ya-vm: usage duration_sec \d+(\.\d+)? · cpu_sec .* · gib .* · storage_gib \d.* · shared_gib \d.*\n$/,
+  );
   t.match(given, [{ memoryMiB: 1024, cpus: 1, accel: 'auto', taskPackage: 'file:///x/a%20b.gvmi' }]);
   t.same(readdirSync(join(folder, 'ya-vm')), [], 'no socket');
   t.same(readdirSync(join(folder, 'cache/ya-vm/activities')), [], 'no work folder');

@@ -31,6 +31,13 @@ t.test('memory and storage are lifetime peaks, in GiB', async (t) => {
   t.same(vector.values(), [2, 4]);
 });
 
+t.test('what is shared is a counter of its own, for who asks for it', async (t) => {
+  const vector = new UsageVector(['golem.usage.gib', 'ya-vm.usage.shared_gib'], () => 0);
+  vector.update({ ...NOTHING, memory: GIB, shared: GIB / 2 });
+  vector.update({ ...NOTHING, memory: GIB, shared: GIB / 4 });
+  t.same(vector.values(), [1, 0.5]);
+});
+
 t.test('sums go on when a machine is replaced', async (t) => {
   const vector = new UsageVector(['golem.usage.cpu_sec', 'golem.usage.network.in-mib'], () => 0);
   const readings: [number, number, number[]][] = [

@@ -31,6 +31,7 @@ t.test('storage is the disks’ and the folder’s together', async (t) => {
     duration: 7,
     cpu: 2,
     memory: GIB / 2,
+    shared: 0,
     storage: 1.5 * GIB,
     networkIn: 0,
     networkOut: 0,

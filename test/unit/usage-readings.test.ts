@@ -13,7 +13,13 @@ import {
 import { join } from 'node:path';
 import t from 'tap';
 import { allocatedIn, FolderGauge } from '../../host/usage/allocated.ts';
-import { parseCpu, parseMemory, readProcessUsage, readProcessUsageWith } from '../../host/usage/process.ts';
+import {
+  MemoryPeak,
+  parseCpu,
+  parseMemory,
+  readProcessUsage,
+  readProcessUsageWith,
+} from '../../host/usage/process.ts';
 import type { Owner } from '../lib/vm.ts';
 
 const MIB = 1024 ** 2;
@@ -52,7 +58,7 @@ t.test('CPU time of a process is what the kernel bills its parent, within 2 %', 
   t.ok(cpu > 0.3, 'the thread that has ended is counted');
 });
 
-t.test('memory is what is resident, and its peak stays', async (t) => {
+t.test('memory is what a process has written itself; its program is shared', async (t) => {
   const child = spawn(process.execPath, [
     '-e',
     `let block = Buffer.alloc(96 * ${MIB}, 1); console.log('up'); process.stdin.once('data', () => { block = null; gc(); console.log('down'); });`,
@@ -61,14 +67,17 @@ t.test('memory is what is resident, and its peak stays', async (t) => {
   await new Promise((resolve) => child.stdout.once('data', resolve));
   const pid = child.pid as number;
   const rollup = execFileSync('cat', [`/proc/${pid}/smaps_rollup`], { encoding: 'latin1' });
-  const independent = Number(/^Rss:\s+(\d+) kB$/m.exec(rollup)?.[1]) * 1024;
+  const kilobytes = (name: string) => Number(new RegExp(`^${name}:\\s+(\\d+) kB$`, 'm').exec(rollup)?.[1]);
+  const [independent, whole] = [kilobytes('Anonymous') * 1024, kilobytes('Rss') * 1024];
   const usage = readProcessUsage(pid);
   t.ok(usage && usage.memory > 96 * MIB, 'the block is in it');
   t.ok(
     Math.abs((usage?.memory ?? 0) - independent) <= 0.02 * independent,
     `${usage?.memory} against ${independent}`,
   );
-  t.ok((usage?.memoryPeak ?? 0) >= (usage?.memory ?? 1));
+  const sum = (usage?.memory ?? 0) + (usage?.shared ?? 0);
+  t.ok(usage && usage.shared > 0 && Math.abs(sum - whole) <= 0.02 * whole, `${sum} of ${whole}`);
+  t.ok((usage?.residentPeak ?? 0) >= sum);
 });
 
 t.test('a process that is gone has no usage', async (t) => {
@@ -82,11 +91,49 @@ t.test('a process that is gone has no usage', async (t) => {
 t.test('the texts of /proc: names with spaces and parentheses, a zombie without memory', async (t) => {
   t.equal(parseCpu(`77 (a) b) c) S 1 77 77 0 -1 4194560 1 0 0 0 250 50 9 9 20 0 1 0 5 1 1`), 3);
   t.throws(() => parseCpu('77 (x) S 1'), /not the text/);
-  t.same(parseMemory('Name:\tx\nVmHWM:\t  2048 kB\nVmRSS:\t  1024 kB\n'), {
-    memory: MIB,
-    memoryPeak: 2 * MIB,
+  const nothing = { memory: 0, shared: 0, residentPeak: 0, huge: 0 };
+  t.same(parseMemory('Name:\tx\nState:\tZ (zombie)\n'), nothing);
+});
+
+/** Part of /proc/PID/status, MiB. */
+function statusOf(figures: Record<string, number>): string {
+  const lines = Object.entries(figures).map(([name, mebibytes]) => `${name}:\t${mebibytes * 1024} kB\n`);
+  return `Name:\tqemu-system-x86\nState:\tS (sleeping)\n${lines.join('')}Threads:\t5\n`;
+}
+
+t.test("whose memory it is: anonymous and huge pages the VM's, files everybody's", async (t) => {
+  const booted = { VmHWM: 300, VmRSS: 240, RssAnon: 200, RssFile: 40, RssShmem: 0, HugetlbPages: 0 };
+  t.same(parseMemory(statusOf(booted)), {
+    ...{ memory: 200 * MIB, shared: 40 * MIB, residentPeak: 300 * MIB, huge: 0 },
   });
-  t.same(parseMemory('Name:\tx\nState:\tZ (zombie)\n'), { memory: 0, memoryPeak: 0 });
+  const folders = { VmHWM: 250, VmRSS: 240, RssAnon: 20, RssFile: 40, RssShmem: 180 };
+  t.match(parseMemory(statusOf(folders)), { memory: 200 * MIB, shared: 40 * MIB }, 'a memfd is its own');
+  t.match(
+    parseMemory(statusOf(folders), 'template'),
+    { memory: 20 * MIB, shared: 220 * MIB },
+    'a template on a tmpfs is not',
+  );
+  const huge = { VmHWM: 60, VmRSS: 60, RssAnon: 20, RssFile: 40, RssShmem: 0, HugetlbPages: 512 };
+  t.match(parseMemory(statusOf(huge)), { memory: 532 * MIB, residentPeak: 60 * MIB, huge: 512 * MIB });
+});
+
+t.test('the peak of what is its own', async (t) => {
+  const reading = (RssAnon: number, RssFile: number, VmHWM: number, HugetlbPages = 0) =>
+    parseMemory(statusOf({ VmHWM, RssAnon, RssFile, HugetlbPages }));
+  const booted = new MemoryPeak('boot');
+  t.equal(booted.take(reading(100, 40, 140)), 100 * MIB);
+  t.equal(
+    booted.take(reading(90, 40, 240)),
+    200 * MIB,
+    'what was between two looks, by the peak of the whole',
+  );
+  t.equal(booted.take(reading(90, 10, 240)), 200 * MIB, 'files that went are not taken for its own');
+  t.equal(booted.take(reading(0, 0, 0)), 200 * MIB, 'a zombie');
+  t.equal(new MemoryPeak('boot').take(reading(20, 40, 60, 512)), 532 * MIB, 'huge pages are in no peak');
+  const restored = new MemoryPeak('template');
+  t.equal(restored.take(reading(20, 60, 80)), 20 * MIB);
+  t.equal(restored.take(reading(50, 30, 90)), 50 * MIB, 'pages of the template that became its own');
+  t.equal(restored.take(reading(40, 20, 90)), 50 * MIB, 'only what was seen');
 });
 
 t.test('storage counts allocated blocks: what du says, not file sizes', async (t) => {

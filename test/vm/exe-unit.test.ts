@@ -105,11 +105,12 @@ t.test('CPU and storage are what the kernel says, within 2 %', LONG, async (t) =
   await perform(requestor, [sh('i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done')]);
   await perform(requestor, [sh('dd if=/dev/urandom of=/big bs=1M count=48 && sync')]);
   const [cpu = 0, , memory = 0, storage = 0] = (await requestor.usage()).current as number[];
-  const real = readProcessUsage(qemu as number);
   const clock = schedstat(qemu as number);
   t.ok(Math.abs(cpu - clock) <= 0.02 * clock + 0.02, `${cpu} s against ${clock} s of all threads`);
   t.ok(cpu - (before.current?.[0] ?? 0) > 0 && cpuBefore > 0);
-  t.ok(Math.abs(memory * GIB - (real?.memoryPeak ?? 0)) <= 0.02 * memory * GIB, `${memory} GiB`);
+  // It has no folders of the host: what shared memory it has is a template's.
+  const { memory: own = 0, residentPeak = 0 } = readProcessUsage(qemu as number, 'template') ?? {};
+  t.ok(memory * GIB >= 0.98 * own && memory * GIB < residentPeak, `${memory} GiB, ${own} bytes now`);
   t.ok(
     storage * GIB > 48 * 2 ** 20 && storage * GIB < 80 * 2 ** 20,
     `${storage} GiB for 48 MiB and a file system`,

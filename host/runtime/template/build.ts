@@ -153,6 +153,7 @@ function launch(ram: number, shape: TemplateShape, { native, logger, runBase }: 
         memoryMiB: shape.memoryMiB,
         cpus: shape.cpus,
         accel: shape.accel,
+        start: 'boot',
         layers: [],
         hostname: '',
         console: null,
