@@ -2,9 +2,9 @@
 import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { compileAll, makeOnce, OBJECTS, type Unit } from './compile.ts';
-import { fetchQuickjs, QUICKJS_FLAGS, QUICKJS_SOURCES } from './quickjs.ts';
+import { fetchQuickjs, QUICKJS, QUICKJS_FLAGS, QUICKJS_SOURCES } from './quickjs.ts';
 import { ROOT, runTool } from './tool.ts';
-import { hostToolchain, muslToolchain, sanitizedToolchain, type Toolchain } from './toolchain.ts';
+import { muslToolchain, sanitizedToolchain, type Toolchain } from './toolchain.ts';
 
 /** Downloads and their unpacked contents; survives `make clean`. */
 export const CACHE = join(ROOT, 'build/cache');
@@ -24,7 +24,7 @@ const NODE_API_FLAGS = [
 ];
 
 /** Sources of the addon that belong to its other host, Node. */
-const NODE_ONLY = new Set(['loop_uv.cc', 'sockets.cc', 'datagrams.cc']);
+const NODE_ONLY = new Set(['loop_uv.cc', 'sockets.cc', 'datagrams.cc', 'exchange.cc']);
 
 function sourcesIn(folder: string, ending: string): string[] {
   return readdirSync(folder)
@@ -48,6 +48,11 @@ function quickjsUnits(toolchain: Toolchain, quickjs: string): Unit[] {
   }));
 }
 
+/** Which bytecode an engine reads: of this QuickJS, and, as a hook's API may change, of this version of ya-vm. */
+function markOf(version: string): string {
+  return `-DYAVM_BYTECODE_MARK="yavm-bytecode ${version} quickjs-${QUICKJS.version}"`;
+}
+
 export interface EngineOptions {
   /** A program that runs bytecode files, for tests; else one with its bundle linked in. */
   testHost: boolean;
@@ -68,7 +73,8 @@ function engineUnits(toolchain: Toolchain, quickjs: string, options: EngineOptio
     '-isystem',
     NODE_API,
   ];
-  const defines = [`-DYAVM_VERSION="${options.version}"`, ...(options.testHost ? ['-DYAVM_TEST_HOST'] : [])];
+  const { version, testHost } = options;
+  const defines = [`-DYAVM_VERSION="${version}"`, markOf(version), ...(testHost ? ['-DYAVM_TEST_HOST'] : [])];
   const c = sourcesIn(ENGINE, '.c').map((source) => ({
     compiler: toolchain.cc,
     flags: ['-std=gnu11', ...toolchain.cFlags, ...shared, ...defines, toolchain.optimise],
@@ -119,25 +125,35 @@ export async function linkEngine(toolchain: Toolchain, objects: string[], out: s
 }
 
 /**
- * The bytecode compiler, which runs on this machine.
+ * The bytecode compiler: one static file, from the same objects of QuickJS as /init. It ships beside it, for hooks.
  * @returns its path.
  */
 export async function buildBytecodeCompiler(): Promise<string> {
   const quickjs = await fetchQuickjs(CACHE);
-  const host = hostToolchain();
+  const toolchain = await muslToolchain(OBJECTS);
   const tool = join(ENGINE, 'tool/bytecode.c');
+  const { cc, cFlags, warnings, optimise } = toolchain;
+  const defines = ['-D_GNU_SOURCE', markOf(packageVersion())];
   const objects = await compileAll([
-    ...quickjsUnits(host, quickjs),
+    ...quickjsUnits(toolchain, quickjs),
     {
-      compiler: host.cc,
-      flags: ['-std=gnu11', ...host.warnings, '-D_GNU_SOURCE', host.optimise, '-isystem', quickjs],
+      compiler: cc,
+      flags: ['-std=gnu11', ...cFlags, ...warnings, ...defines, optimise, '-isystem', quickjs],
       source: tool,
-      object: objectFor(join(OBJECTS, host.name), tool),
+      object: objectFor(join(OBJECTS, toolchain.name, 'tool'), tool),
     },
   ]);
-  const out = join(OBJECTS, host.name, 'bytecode');
-  await linkEngine(host, objects, out);
+  const elf = join(OBJECTS, toolchain.name, 'tool/bytecode');
+  await linkEngine(toolchain, objects, elf);
+  const out = join(ROOT, 'build/out/bytecode');
+  await stripProgram(elf, out);
   return out;
+}
+
+/** Without symbols and its compiler's name. */
+export async function stripProgram(elf: string, out: string): Promise<void> {
+  mkdirSync(dirname(out), { recursive: true });
+  await makeOnce(out, 'strip', [elf], (file) => runTool('strip', ['-s', '-R', '.comment', '-o', file, elf]));
 }
 
 /**

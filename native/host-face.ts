@@ -6,6 +6,11 @@ import type { Native } from './face.ts';
 
 export interface HostNative extends Native {
   /**
+   * renameat2(2) with RENAME_EXCHANGE: two paths of one file system change places, at once, folders too; both must be there.
+   * @throws EINVAL, ENOSYS: this file system, or this kernel, cannot
+   */
+  exchange(one: string, other: string): void;
+  /**
    * Two sockets of one cable, non-blocking, each with buffers of `buffer` bytes where the system allows it. `udp`: on
    * 127.0.0.1, each connected to the other, so that nobody else's datagrams arrive. `unix-datagram`: a pair without names;
    * a full buffer is EAGAIN there, not a loss. `tcp`: on 127.0.0.1, TCP_NODELAY. `unix`: a stream pair without names.

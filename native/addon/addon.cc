@@ -127,6 +127,7 @@ constexpr Export kExports[] = {
     {"addEntropy", Call<AddEntropy>},
     {"uname", Call<Uname>},
 #ifdef YAVM_UNDER_NODE
+    {"exchange", Call<Exchange>},
     {"cable", Call<Cable>},
     {"udpConnect", Call<UdpConnect>},
     {"dropShort", Call<DropShort>},

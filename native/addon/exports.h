@@ -171,6 +171,9 @@ Napi::Value DropShort(const Napi::CallbackInfo& info);
 Napi::Value TcpConnect(const Napi::CallbackInfo& info);
 Napi::Value TcpListen(const Napi::CallbackInfo& info);
 
+// exchange.cc (Node's alone)
+Napi::Value Exchange(const Napi::CallbackInfo& info);
+
 // datagrams.cc (Node's alone)
 Napi::Value ReceiveDatagrams(const Napi::CallbackInfo& info);
 Napi::Value SendDatagrams(const Napi::CallbackInfo& info);
