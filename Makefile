@@ -1,11 +1,11 @@
 # Every target is one script; `make` alone lists them. README.md shows the two that a newcomer needs.
 .DEFAULT_GOAL := help
 # `everything` is `build` and what only tests and the bench need.
-.PHONY: help setup build everything dist dist-test docs run test soak interop bench check format clean
+.PHONY: help setup build everything dist dist-test docs run test soak interop bench bench-report check format clean
 MAKEFLAGS += --no-print-directory
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Debian packages, the pinned Node, npm packages
 	@build/setup.sh
@@ -39,6 +39,9 @@ interop: setup ## the bus's suite against the real router, where cargo can build
 
 bench: everything ## measure; prints a table, writes build/out/bench.json
 	@build/node.sh test/bench/run.ts
+
+bench-report: setup ## draw docs/template-starts.svg of what the bench has measured
+	@build/node.sh test/bench/report.ts
 
 check: setup ## types, format and lint
 	@build/node.sh node_modules/.bin/tsc

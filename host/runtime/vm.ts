@@ -81,7 +81,7 @@ export class Vm {
   readonly #shares: ShareServers | undefined;
   readonly #console: ConsoleLog;
   readonly #monitor: Qmp;
-  #negotiated: Promise<string> | null = null;
+  #negotiated: Promise<void> | null = null;
   readonly #diskWatch: DiskWatch;
   readonly #client: GuestClient;
   readonly #states: VmStateMachine;
@@ -224,8 +224,9 @@ export class Vm {
     return { now: (asked + Date.now()) / 2, uptime };
   }
 
-  #negotiate(): Promise<string> {
-    this.#negotiated ??= this.#monitor.negotiate(MONITOR_DEADLINE);
+  #negotiate(): Promise<void> {
+    const log = (version: string) => this.#logger.debug({ vm: this.id, version }, 'QEMU answers');
+    this.#negotiated ??= this.#monitor.negotiate(MONITOR_DEADLINE).then(log);
     return this.#negotiated;
   }
 
@@ -392,8 +393,7 @@ export class Vm {
   #findConsole(): void {
     const find = async () => {
       await this.#negotiate();
-      const path = await findConsolePath(this.#monitor);
-      if (path) this.#record.save({ console: path });
+      this.#record.save({ console: await findConsolePath(this.#monitor) });
     };
     find().catch((error) => this.#logger.debug({ vm: this.id, err: toError(error) }, "no console's pty"));
   }

@@ -4,6 +4,7 @@ import { GuestClient } from '../../host/runtime/index.ts';
 import { bootAssets } from '../lib/vm.ts';
 import { type Bench, type BenchContext, FLOOR } from './context.ts';
 import { type Figure, median } from './figure.ts';
+import { byTurns } from './pairs.ts';
 import { launchGuest, RawGuest, type Shape } from './raw-guest.ts';
 
 /** Boots of each kind. */
@@ -26,16 +27,16 @@ export const boot: Bench = {
     // The first boot of each reads its files from disk.
     await bootAgent(shape);
     await bootFloor(shape);
-    const agents: AgentBoot[] = [];
-    const floors: number[] = [];
-    for (let pair = 1; pair <= PAIRS; pair++) {
-      // Whoever comes second may profit from the first: each is first half of the time.
-      if (pair % 2) agents.push(await bootAgent(shape));
-      floors.push(await bootFloor(shape));
-      if (pair % 2 === 0) agents.push(await bootAgent(shape));
-      sayPair(context, pair, agents.at(-1)!, floors.at(-1)!);
-    }
-    return figures(agents, floors);
+    const pairs = await byTurns(
+      PAIRS,
+      () => bootAgent(shape),
+      () => bootFloor(shape),
+      (pair, agent, floor) => sayPair(context, pair, agent, floor),
+    );
+    return figures(
+      pairs.map(({ a }) => a),
+      pairs.map(({ b }) => b),
+    );
   },
 };
 
@@ -81,7 +82,8 @@ async function bootAgent(shape: Shape): Promise<AgentBoot> {
   }
 }
 
-async function bootFloor(shape: Shape): Promise<number> {
+/** Milliseconds of one boot of the smallest init. */
+export async function bootFloor(shape: Shape): Promise<number> {
   const started = performance.now();
   const guest = new RawGuest(launchGuest(shape, FLOOR));
   try {

@@ -90,7 +90,7 @@ function inPairs(
 }
 
 /** Milliseconds from spawn to exit. @throws Error when it fails */
-function timeOf(program: string, words: readonly string[], env: NodeJS.ProcessEnv): number {
+export function timeOf(program: string, words: readonly string[], env: NodeJS.ProcessEnv): number {
   const began = performance.now();
   const { status, error, stderr } = spawnSync(program, words, { env, timeout: PATIENCE });
   const took = performance.now() - began;

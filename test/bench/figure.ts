@@ -10,6 +10,15 @@ export interface Figure {
   /** The figure that must be reached. An `aim` depends on the machine and is shown, not judged. */
   limit?: { atMost: number } | { atLeast: number };
   aim?: { atMost: number } | { atLeast: number };
+  /** Where it is in the plot of `make bench-report`. */
+  plot?: PlotPlace;
+}
+
+/** Bars of one group are compared. A figure without a phase is the bar's whole. */
+export interface PlotPlace {
+  group: string;
+  bar: string;
+  phase?: string;
 }
 
 export interface BenchResult {

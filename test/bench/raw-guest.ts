@@ -4,6 +4,7 @@ import { withDeadline } from '../../host/lib/deadline.ts';
 import { TCG_CPU } from '../../host/runtime/accelerator.ts';
 import { readTscKhz } from '../../host/runtime/host-clock.ts';
 import { launchQemu, type Qemu } from '../../host/runtime/launch.ts';
+import { fillSlots } from '../../host/runtime/template/placeholders.ts';
 import { loadNative } from '../../native/load.ts';
 import { bootAssets } from '../lib/vm.ts';
 
@@ -12,22 +13,34 @@ export interface Shape {
   accel: 'tcg' | 'kvm';
   cpus: number;
   memoryMiB: number;
+  /** QEMU's -cpu; default what works without a look at the machine. */
+  cpuModel?: string;
 }
 
-/** Starts QEMU with the product's own arguments (no disks), and `initramfs` as what it boots. */
-export function launchGuest({ accel, cpus, memoryMiB }: Shape, initramfs: string): Qemu {
+/** What a machine goes on from: both descriptors are taken over. */
+export interface Saved {
+  ram: number;
+  state: number;
+}
+
+/** Starts QEMU with the product's own arguments (no disks), and `initramfs` as what it boots, or booted when it was `saved`. */
+export function launchGuest(
+  { accel, cpus, memoryMiB, cpuModel }: Shape,
+  initramfs: string,
+  saved?: Saved,
+): Qemu {
   const assets = { ...bootAssets(), initramfs };
   return launchQemu(
     {
       name: 'ya-vm-bench',
       accel,
-      cpuModel: accel === 'tcg' ? TCG_CPU : 'max',
+      cpuModel: cpuModel ?? (accel === 'tcg' ? TCG_CPU : 'max'),
       cpus,
       memoryMiB,
       assets,
       tscKhz: accel === 'tcg' ? readTscKhz() : undefined,
-      disks: [],
-      nics: [],
+      ...(saved ? fillSlots([], []) : { disks: [], nics: [] }),
+      template: saved && { ram: saved.ram, state: saved.state, mode: 'use' },
     },
     loadNative(),
   );

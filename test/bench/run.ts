@@ -27,11 +27,12 @@ import { line } from './line.ts';
 import { outbound } from './outbound.ts';
 import { relay } from './relay.ts';
 import { sizes } from './sizes.ts';
+import { template } from './template.ts';
 import { throughput } from './throughput.ts';
 import { vpn } from './vpn.ts';
 
 const BENCHES: Bench[] = [
-  ...[sizes, boot, latency, throughput, hostMemory, hash, download, line, container, imageBuild],
+  ...[sizes, boot, template, latency, throughput, hostMemory, hash, download, line, container, imageBuild],
   ...[exeUnitStart, exeUnitExec, exeUnitSpool, exeUnitOutput, cable, bus, relay, filter, vpn, outbound],
   distStart,
 ];
