@@ -18,6 +18,7 @@ const DISPLAY = 0x03;
 const MAX_CARDS = 64;
 
 export const NVIDIA = 0x10de;
+export const AMD = 0x1002;
 
 /** In the order of their slots. @throws NativeError */
 export function findCards(native: Native, sysfs: string): Card[] {

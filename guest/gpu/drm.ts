@@ -3,7 +3,7 @@ import type { Native } from '../../native/face.ts';
 import { fromNative } from '../errors.ts';
 import { readTextFile } from '../lib/read-file.ts';
 import { parseGroup } from '../process/users.ts';
-import { type Card, virtioFolders } from './cards.ts';
+import { AMD, type Card, virtioFolders } from './cards.ts';
 import { type GpuContext, MAX_TEXT, namesIn } from './context.ts';
 import { setNode } from './make-nodes.ts';
 
@@ -19,13 +19,14 @@ const DRIVERS: readonly Driver[] = [
   { vendor: 0x1af4, device: 0x1050, module: 'virtio_gpu' },
   { vendor: 0x1234, device: 0x1111, module: 'bochs' },
   { vendor: 0x8086, module: 'i915' },
-  { vendor: 0x1002, module: 'amdgpu' },
+  { vendor: AMD, module: 'amdgpu' },
 ];
 
-/** Who may open what: `/dev/dri/card0` draws and sets modes, `renderD128` only computes. */
+/** Who may open what: `/dev/dri/card0` draws and sets modes, `renderD128` only computes, and AMD's `/dev/kfd` with it. */
 const KINDS = [
   { pattern: /^card\d{1,3}$/, group: 'video' },
   { pattern: /^renderD\d{1,3}$/, group: 'render' },
+  { pattern: /^kfd$/, group: 'render' },
 ];
 
 /** Module for a card; null: none that is known. */

@@ -4,10 +4,11 @@ import { ModuleLog } from '../boot/module-log.ts';
 import type { BootContext } from '../boot/root.ts';
 import { GuestError } from '../errors.ts';
 import type { GpuSpec, GuestGpu } from '../protocol/messages.ts';
-import { type Card, driverOf, findCards, NVIDIA, nameOf, takerOf } from './cards.ts';
+import { AMD, type Card, driverOf, findCards, NVIDIA, nameOf, takerOf } from './cards.ts';
 import { GPU_PLACES, type GpuContext, readIfThere } from './context.ts';
 import { drmModule, drmNodes, openToTask } from './drm.ts';
 import { DrmWait } from './drm-wait.ts';
+import { KFD, servedByKfd } from './kfd.ts';
 import { type Layer, mountLayer } from './layer.ts';
 import { giveLibraries } from './libraries.ts';
 import { checkVersion, loadNvidia, makeNvidiaNodes } from './nvidia.ts';
@@ -107,6 +108,7 @@ async function setUpDrm(context: GpuContext, card: Card): Promise<GuestGpu | str
       const why = names.length > 0 ? [whyNoNodes(native, card, names, log)] : reasons;
       return ['no driver works', ...why].join(': ');
     }
+    if (card.vendor === AMD) nodes.push(...computeNodes(context, card, nodes));
     openToTask(context, nodes);
     const paths = nodes.map((path) => `/dev/${path}`);
     return reply(card, driverOf(native, card) ?? names.at(-1) ?? 'unknown', paths);
@@ -114,6 +116,15 @@ async function setUpDrm(context: GpuContext, card: Card): Promise<GuestGpu | str
     wait.close();
     log.rest();
   }
+}
+
+/** Of a card of AMD's, beside those that draw. Without them it still draws: no failure, but a provider wants to know. */
+function computeNodes({ native, places, warn }: GpuContext, card: Card, nodes: readonly string[]): string[] {
+  const served = servedByKfd(native, places.sysfs, nodes);
+  if (served === true) return [KFD];
+  const why = served === null ? 'the kernel has no kfd' : "the kernel's kfd does not take it";
+  warn(`${nameOf(card)}: draws, but programs cannot compute with it (ROCm): ${why}`);
+  return [];
 }
 
 /** `names`: modules that have loaded, `reasons`: why others have not. */

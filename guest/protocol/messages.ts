@@ -168,7 +168,7 @@ export interface GuestGpu {
   device: number;
   /** Kernel driver. */
   driver: string;
-  /** Device nodes of the task: `/dev/nvidia0`, `/dev/dri/renderD128`. */
+  /** Device nodes of the task: `/dev/nvidia0`, `/dev/dri/renderD128`, `/dev/kfd`. */
   nodes: string[];
 }
 
