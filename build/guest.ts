@@ -4,10 +4,17 @@
  *     node build/guest.ts            builds build/out/init, build/out/init-test and build/out/engine-test
  */
 import { mkdirSync } from 'node:fs';
-import { basename, dirname, join } from 'node:path';
+import { basename, join } from 'node:path';
 import { build, type Metafile } from 'esbuild';
 import { makeOnce, OBJECTS } from './compile.ts';
-import { buildEngineTest, compileBytecode, compileEngine, linkEngine, packageVersion } from './engine.ts';
+import {
+  buildEngineTest,
+  compileBytecode,
+  compileEngine,
+  linkEngine,
+  packageVersion,
+  stripProgram,
+} from './engine.ts';
 import { ROOT, runTool } from './tool.ts';
 import { muslToolchain } from './toolchain.ts';
 
@@ -86,8 +93,7 @@ export async function buildGuest(options: GuestOptions): Promise<string> {
     runTool(toolchain.cc, [...assembler, '-c', '-o', file]),
   );
   await linkEngine(toolchain, [...objects, data], elf);
-  mkdirSync(dirname(out), { recursive: true });
-  await makeOnce(out, 'strip', [elf], (file) => runTool('strip', ['-s', '-R', '.comment', '-o', file, elf]));
+  await stripProgram(elf, out);
   return out;
 }
 

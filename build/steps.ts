@@ -6,7 +6,7 @@ import { ADDON, addonStep } from './addon.ts';
 import { assertBudgets, fileBudgets } from './budgets.ts';
 import { buildDemoImage } from './demo-image.ts';
 import { distSteps } from './dist/steps.ts';
-import { buildEngineTest, packageVersion } from './engine.ts';
+import { buildBytecodeCompiler, buildEngineTest, packageVersion } from './engine.ts';
 import { buildFloor } from './floor.ts';
 import { buildGuest } from './guest.ts';
 import { fetchKernel } from './kernel.ts';
@@ -45,6 +45,15 @@ export function productSteps(say: Say): Step[] {
       outputs: [`${OUT}/init`],
       after: [],
       run: async () => void (await buildGuest({ out: join(OUT, 'init'), test: false })),
+    },
+    {
+      name: 'bytecode',
+      says: "compiler of hooks: QuickJS's parser as one static file",
+      inputs: ENGINE,
+      outputs: [`${OUT}/bytecode`],
+      // They share object files.
+      after: ['init'],
+      run: async () => void (await buildBytecodeCompiler()),
     },
     {
       name: 'initramfs',
@@ -90,7 +99,7 @@ export function testSteps(say: Say): Step[] {
       says: "the engine as the addon tests' host",
       inputs: ENGINE,
       outputs: [`${OUT}/engine-test`],
-      after: ['init'],
+      after: ['bytecode'],
       run: async () => void (await buildEngineTest()),
     },
     {

@@ -1,4 +1,4 @@
-/** The toolchains of the engine: musl for what ships, the machine's own for the build's tools, with sanitizers for tests. */
+/** The toolchains of the engine: musl for what ships, the machine's own with sanitizers for tests. */
 import { existsSync, mkdirSync, readlinkSync, symlinkSync, unlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { ROOT, runTool, ToolError } from './tool.ts';
@@ -126,21 +126,6 @@ export function sanitizedToolchain(): Toolchain {
     warnings: [...WARNINGS, '-Werror'],
     optimise: '-O1',
     link: ['g++', ...sanitize],
-    libraries: ['-lm'],
-  };
-}
-
-/** For the tools of the build, which run for some milliseconds. */
-export function hostToolchain(): Toolchain {
-  return {
-    name: 'host',
-    cc: 'gcc',
-    cxx: 'g++',
-    cFlags: [],
-    cxxFlags: CXX,
-    warnings: WARNINGS,
-    optimise: '-O0',
-    link: ['gcc'],
     libraries: ['-lm'],
   };
 }

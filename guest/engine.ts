@@ -11,8 +11,10 @@ export interface Engine {
   setFatalFd(fd: number): void;
   /** CPU time that one callback may take, this one too, before the program is ended; a minute if nothing else is said. */
   setCallbackBudget(seconds: number): void;
-  /** Runs a script, not in PID 1; its last value. `name`: what stacks call it. */
-  evaluate(text: string, name: string): unknown;
+  /** Which bytecode this engine reads: the first line of what `bytecode --marked` makes, without its end. */
+  bytecodeMark: string;
+  /** Runs a script of such bytecode (what follows that line), not in PID 1; its last value. */
+  runBytecode(bytes: Uint8Array): unknown;
 }
 
 declare const yavmEngine: Engine;

@@ -16,6 +16,7 @@ import {
 import { type Entry, packCpio } from './cpio.ts';
 import { ContentError, KernelImageError, ModuleError } from './errors.ts';
 import { firmwareEntries, firmwareFolders } from './firmware.ts';
+import { checkHook } from './hook.ts';
 import { checkConfig, embeddedConfig, squashfsCompressions } from './kconfig.ts';
 import type { KernelSource } from './kernel/source.ts';
 import { describeEntry, digest, MANIFEST_FORMAT, type Manifest } from './manifest.ts';
@@ -198,6 +199,7 @@ async function baseEntries(options: InitramfsOptions, run: RunTool): Promise<Ent
   const firmware = await firmwareEntries(names, [...folders, ...firmwareFolders(folder, release)], run);
   const base = [...SKELETON, init, ...files, ...firmware, ...(options.entries ?? [])];
   checkInit(initOf([init]), base);
+  checkHook(initOf([init]), base);
   return base;
 }
 

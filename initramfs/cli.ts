@@ -29,6 +29,8 @@ export interface Defaults {
   /** Folder for unpacked packages. */
   cache: string;
   version: string;
+  /** Path of the compiler of hooks, for a build that has one; absent: `bytecode` in `folder`. */
+  hookCompiler?(): string;
   /** Absent: `diff` has no `--boot`. */
   boot?: BootOnceOf;
 }
@@ -125,7 +127,7 @@ async function runBuild(streams: Streams, options: BuildOptions, defaults: Defau
     extraModules: options.module,
     allOf: options.moduleAllOf,
     files,
-    entries: options.hook === undefined ? [] : await hookEntries(options.hook),
+    entries: options.hook === undefined ? [] : await hookEntries(options.hook, compilerOf(defaults)),
     firmware: { names: options.firmware ?? [], folders: options.firmwareFrom },
     outputs,
     sign,
@@ -134,6 +136,10 @@ async function runBuild(streams: Streams, options: BuildOptions, defaults: Defau
   });
   await write(streams.stdout, options.json ? json(manifest) : manifestLines(manifest, outputs).join('\n'));
   return 0;
+}
+
+function compilerOf({ folder, hookCompiler }: Defaults): string {
+  return hookCompiler?.() ?? join(folder, 'bytecode');
 }
 
 function outputOf({ folder, replaceable = true }: Defaults): string {

@@ -59,6 +59,14 @@ export class HookError extends YavmError {
   }
 }
 
+/** A hook that is not for the `/init` beside it. */
+export class HookVersionError extends YavmError {
+  override name = 'HookVersionError';
+  constructor(message: string, options?: YavmErrorOptions) {
+    super('YAVM_E_INITRAMFS_HOOK_VERSION', message, options);
+  }
+}
+
 /** A finished initramfs (or its manifest) that cannot be read. */
 export class ArchiveError extends YavmError {
   override name = 'ArchiveError';

@@ -20,6 +20,8 @@ export function payloadFiles(out: string, licences: string): PayloadFile[] {
     built('manifest.json', false),
     built('demo.gvmi', false),
     built('yavm.node', true),
+    // For `initramfs build --hook`.
+    { ...built('bytecode', true), executable: true },
     { name: 'serialport.node', source: SERIALPORT, zstd: true },
     { name: 'licences.txt', source: licences, zstd: true },
   ];
@@ -28,7 +30,7 @@ export function payloadFiles(out: string, licences: string): PayloadFile[] {
 /** What links against, or is copied from, Debian's packages. */
 const DEBIAN = {
   'busybox-static': 'the programs of the demo image',
-  'musl-dev': "the C library of the guest's /init",
+  'musl-dev': "the C library of the guest's /init and of the compiler of hooks",
 } as const;
 
 export async function licenseParts(

@@ -9,6 +9,7 @@ export interface PayloadFile {
   name: string;
   source: string;
   zstd: boolean;
+  executable?: true;
 }
 
 /** Level of zstd: the kernel takes 20 s at 19, and a third less room than at 3. */
@@ -25,12 +26,13 @@ export function writePayload(
 ): Record<string, string> {
   mkdirSync(folder, { recursive: true });
   const assets: Record<string, string> = {};
-  const entries = files.map(({ name, source, zstd }): PackedFile => {
+  const entries = files.map(({ name, source, zstd, executable }): PackedFile => {
     const bytes = readFileSync(source);
     const path = join(folder, name);
     writeFileSync(path, zstd ? compress(bytes) : bytes);
     assets[name] = path;
-    return { name, size: bytes.length, sha256: createHash('sha256').update(bytes).digest('hex'), zstd };
+    const sha256 = createHash('sha256').update(bytes).digest('hex');
+    return { name, size: bytes.length, sha256, zstd, ...(executable && { executable }) };
   });
   assets['index.json'] = join(folder, 'index.json');
   writeFileSync(assets['index.json'], JSON.stringify(indexOf(version, entries)));

@@ -95,7 +95,7 @@ function packageFiles(dist: string): string[] {
 /** The steps, after those of the product. `inputs`: what the launcher's bundle is made from. */
 export function distSteps(places: DistPlaces, inputs: readonly string[]): Step[] {
   const { out, dist } = places;
-  const built = ['vmlinux', 'initramfs.cpio.zst', 'manifest.json', 'demo.gvmi', 'yavm.node'];
+  const built = ['vmlinux', 'initramfs.cpio.zst', 'manifest.json', 'demo.gvmi', 'yavm.node', 'bytecode'];
   const made = ['ya-vm', 'licences.txt', 'sbom.cdx.json'].map((name) => join(dist, name));
   return [
     {
@@ -103,7 +103,7 @@ export function distSteps(places: DistPlaces, inputs: readonly string[]): Step[]
       says: 'the single program',
       inputs: [...inputs, 'build/dist', 'LICENSE', ...built.map((name) => join(out, name))],
       outputs: made,
-      after: ['initramfs', 'demo', 'addon'],
+      after: ['initramfs', 'bytecode', 'demo', 'addon'],
       run: () => buildProgram(places),
     },
     {

@@ -2,8 +2,8 @@
 import type { Native } from '../../native/face.ts';
 import { fromNative, GuestError } from '../errors.ts';
 import type { HookPhase } from '../hook/api.ts';
-import type { HookManifest } from '../hook/manifest.ts';
-import { type HookRecord, hookFailure, RECORDS_FD, readHook, TASK_FD } from '../hook/parts.ts';
+import { type HookManifest, hookFailure } from '../hook/manifest.ts';
+import { type FailedRecord, type LogRecord, RECORDS_FD, readHook, TASK_FD } from '../hook/parts.ts';
 import { O_CLOEXEC, O_RDWR, READABLE, SIGKILL } from '../lib/constants.ts';
 import type { Agent } from './agent.ts';
 import type { Log } from './log.ts';
@@ -28,7 +28,7 @@ export function startHooks(agent: Agent): void {
   agent.begun.catch(() => {});
 }
 
-/** Runs the hook's function for a phase, if there is one, to its end. @throws {GuestError} hook-failed, with file and line */
+/** Runs the hook's function for a phase, if there is one, to its end. @throws {GuestError} hook-failed, with file and line; hook-version */
 export async function runHook(agent: Agent, phase: HookPhase): Promise<void> {
   let hook: HookManifest | null;
   try {
@@ -40,6 +40,7 @@ export async function runHook(agent: Agent, phase: HookPhase): Promise<void> {
   const listener = new HookListener(agent.log);
   const inTime = await watchHook(agent, phase, listener);
   if (listener.done) return;
+  if (listener.foreign) throw new GuestError('hook-version', `hook ${hook.name}: ${listener.failed}`);
   const why = listener.failed ?? (inTime ? listener.words || 'its process ended without a word' : undefined);
   const text = why ?? `not done within ${DEADLINE[phase] / 1000} s`;
   throw new GuestError('hook-failed', `hook, ${phase}: ${hookFailure(hook, text)}`);
@@ -117,6 +118,8 @@ function killQuietly(native: Native, pidfd: number): void {
 class HookListener {
   done = false;
   failed: string | undefined;
+  /** It failed because it is another engine's bytecode. */
+  foreign = false;
   /** Text that is no record. */
   words = '';
   readonly #log: Log;
@@ -139,16 +142,17 @@ class HookListener {
   }
 
   #line(line: string): void {
-    let record: Partial<Extract<HookRecord, { level: string }> & { done: true; failed: string }> | null =
-      null;
+    let record: Partial<LogRecord & { done: true } & FailedRecord> | null = null;
     try {
       if (line.startsWith('{')) record = JSON.parse(line);
     } catch {
       // Words that begin so.
     }
     if (record?.done) this.done = true;
-    else if (record?.failed !== undefined) this.failed = String(record.failed);
-    else if (record?.level !== undefined) this.#tell(record.level, String(record.text));
+    else if (record?.failed !== undefined) {
+      this.failed = String(record.failed);
+      this.foreign = record.foreign === true;
+    } else if (record?.level !== undefined) this.#tell(record.level, String(record.text));
     else this.words = `${this.words}${line}\n`.slice(0, MAX_WORDS);
   }
 

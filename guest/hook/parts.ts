@@ -9,11 +9,19 @@ export const TASK_FD = 4;
 /** Longest text of one record, characters. */
 export const MAX_TEXT = 4000;
 
+export interface LogRecord {
+  level: 'debug' | 'info' | 'warn' | 'error';
+  text: string;
+}
+
+export interface FailedRecord {
+  failed: string;
+  /** It is bytecode of another engine. */
+  foreign?: true;
+}
+
 /** One line from the hook's process. */
-export type HookRecord =
-  | { level: 'debug' | 'info' | 'warn' | 'error'; text: string }
-  | { done: true }
-  | { failed: string };
+export type HookRecord = LogRecord | { done: true } | FailedRecord;
 
 /** Null: this initramfs has no hook. */
 export function readHook(native: Native): HookManifest | null {
@@ -23,25 +31,4 @@ export function readHook(native: Native): HookManifest | null {
     if (hasErrno(error, 'ENOENT')) return null;
     throw error;
   }
-}
-
-/** What failed, with lines of the script turned into lines of what it was made from; the first of them leads. */
-export function hookFailure(hook: HookManifest, text: string): string {
-  const { name, sources = [], lines } = hook;
-  let first: string | undefined;
-  const [message = '', ...stack] = text.trim().split('\n');
-  const escaped = name.replace(/[^\w]/g, '\\$&');
-  const place = new RegExp(`${escaped}:(\\d+)(?::\\d+)?`);
-  for (const frame of stack) {
-    const line = Number(place.exec(frame)?.[1]);
-    if (!line) continue;
-    const at = 2 * (line - 1);
-    first = lines
-      ? lines[at + 1]
-        ? `${sources[lines[at] as number]}:${lines[at + 1]}`
-        : undefined
-      : `${name}:${line}`;
-    if (first !== undefined) break;
-  }
-  return `${first ?? name}: ${message}`;
 }

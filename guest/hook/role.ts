@@ -1,5 +1,5 @@
 /**
- * The hook role: `/init --role hook PHASE`, a child of the agent that evaluates `/hook/hook.js`, calls one function of it, and
+ * The hook role: `/init --role hook PHASE`, a child of the agent that runs `/hook/hook.bin`, calls one function of it, and
  * ends. Descriptors: 3 takes lines of JSON, {@link HookRecord}; 4 is the task's root, where there is one.
  */
 import type { Native } from '../../native/face.ts';
@@ -9,8 +9,8 @@ import { O_CLOEXEC, O_DIRECTORY, O_RDONLY } from '../lib/constants.ts';
 import { writeAll } from '../lib/replace-file.ts';
 import type { Hook, HookPhase } from './api.ts';
 import { HookFolder } from './files.ts';
-import { HOOK, MAX_SCRIPT } from './manifest.ts';
-import { type HookRecord, MAX_TEXT, RECORDS_FD, readHook, TASK_FD } from './parts.ts';
+import { bytecodeMark, HOOK, MAX_BYTECODE } from './manifest.ts';
+import { type HookRecord, MAX_TEXT, RECORDS_FD, TASK_FD } from './parts.ts';
 import { runProgram } from './spawn.ts';
 
 /** Ends the process: 0, or 1 when the hook failed. Never rejects. */
@@ -24,9 +24,18 @@ export async function runHookRole(native: Native, words: string[], engine: Engin
     say({ level, text: String(text).slice(0, MAX_TEXT) });
   engine.setConsole(log);
   try {
-    const name = readHook(native)?.name ?? HOOK.script;
-    const script = native.readText(-1, HOOK.script, MAX_SCRIPT);
-    const functions = engine.evaluate(script, name) as Record<string, (hook: Hook) => unknown>;
+    const bytes = readBytecode(native);
+    const mark = bytecodeMark(bytes);
+    // The engine trusts bytecode: what is not for it could do anything.
+    if (mark !== engine.bytecodeMark) {
+      say({
+        failed: `it was made as ${mark ?? 'no bytecode'}, and this /init reads ${engine.bytecodeMark}`,
+        foreign: true,
+      });
+      return engine.exit(1);
+    }
+    const script = bytes.subarray(mark.length + 1);
+    const functions = engine.runBytecode(script) as Record<string, (hook: Hook) => unknown>;
     await functions[phase]?.(hookFor(native, phase, task === 'task', log));
     say({ done: true });
   } catch (error) {
@@ -34,6 +43,18 @@ export async function runHookRole(native: Native, words: string[], engine: Engin
     engine.exit(1);
   }
   engine.exit(0);
+}
+
+function readBytecode(native: Native): Uint8Array {
+  const fd = native.open(HOOK.bytecode, O_RDONLY | O_CLOEXEC, 0);
+  const { size } = native.fstat(fd);
+  if (size > MAX_BYTECODE) throw new Error(`${HOOK.bytecode}: larger than ${MAX_BYTECODE} bytes`);
+  const bytes = new Uint8Array(size);
+  let filled = 0;
+  for (let count = 1; count > 0 && filled < size; filled += count)
+    count = native.read(fd, bytes.subarray(filled));
+  native.close(fd);
+  return bytes.subarray(0, filled);
 }
 
 function hookFor(

@@ -291,6 +291,7 @@ const GUEST_ERRORS: readonly GuestErrorCode[] = [
   'network-failed',
   'gpu-failed',
   'hook-failed',
+  'hook-version',
   'file-failed',
   'bad-archive',
   'shutting-down',

@@ -24,6 +24,7 @@ export type GuestErrorCode =
   | 'network-failed'
   | 'gpu-failed'
   | 'hook-failed'
+  | 'hook-version'
   | 'file-failed'
   | 'bad-archive'
   | 'shutting-down'

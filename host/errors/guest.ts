@@ -28,6 +28,12 @@ export const GUEST = {
       meaning:
         "the initramfs' [start-up hook](initramfs.md#hooks) threw, died or took too long; the message has its file and line",
     },
+    {
+      codes: ['YAVM_E_GUEST_HOOK_VERSION'],
+      meaning:
+        "the initramfs' [start-up hook](initramfs.md#hooks) was compiled by another version of ya-vm than its `/init`; it is not run",
+      helps: '`ya-vm initramfs build --hook`',
+    },
     { codes: ['YAVM_E_GUEST_NETWORK_FAILED'], meaning: 'a link, address or route cannot be set' },
     {
       codes: ['YAVM_E_GUEST_FILE_FAILED', 'YAVM_E_GUEST_BAD_ARCHIVE'],

@@ -23,7 +23,13 @@ export const INITRAMFS = {
     {
       codes: ['YAVM_E_INITRAMFS_HOOK'],
       meaning:
-        'a [`--hook`](initramfs.md#hooks) is no program, exports nothing that is called, or needs esbuild',
+        'a [`--hook`](initramfs.md#hooks) is no program, exports nothing that is called, cannot be compiled, or needs esbuild',
+    },
+    {
+      codes: ['YAVM_E_INITRAMFS_HOOK_VERSION'],
+      meaning:
+        'a hook and the `/init` beside it are of different versions of ya-vm (`--init`): bytecode of one is not for the other',
+      helps: '`--hook` with the `ya-vm` that the `/init` is from',
     },
     {
       codes: ['YAVM_E_KERNEL_SET'],

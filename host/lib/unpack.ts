@@ -18,6 +18,8 @@ export interface PackedFile {
   sha256: string;
   /** Packed with zstd; else as it is. */
   zstd: boolean;
+  /** A program; nothing else may be run. */
+  executable?: true;
 }
 
 /** What is in the program; made by build/dist. */
@@ -105,7 +107,7 @@ function recordOf(folder: string, index: PackedIndex): string {
   return `${JSON.stringify({ id: index.id, marks: Object.fromEntries(marks) })}\n`;
 }
 
-function isIntact(path: string, { size, sha256 }: PackedFile): boolean {
+function isIntact(path: string, { size, sha256, executable }: PackedFile): boolean {
   let fd: number;
   try {
     fd = fs.openSync(path, fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK);
@@ -114,6 +116,7 @@ function isIntact(path: string, { size, sha256 }: PackedFile): boolean {
   }
   try {
     const stat = fs.fstatSync(fd);
+    if (executable && !(stat.mode & fs.constants.S_IXUSR)) return false;
     return stat.isFile() && stat.size === size && hashOf(fd) === sha256;
   } catch {
     return false;
@@ -139,7 +142,7 @@ function unpackFile(folder: string, file: PackedFile, packed: Uint8Array): void 
   // Who has tampered may have put a folder there.
   if (fs.lstatSync(path, { throwIfNoEntry: false })?.isDirectory()) fs.rmSync(path, { recursive: true });
   // 0644: a QEMU that is nobody opens what it was given by /proc/self/fd. The folder lets nobody else in.
-  writeWhole(path, bytes, 0o644);
+  writeWhole(path, bytes, file.executable ? 0o755 : 0o644);
 }
 
 /** @throws {YavmError} YAVM_E_DIST_DAMAGED when the program does not hold what its index says. */

@@ -77,34 +77,32 @@ static JSValue set_callback_budget(JSContext* ctx, JSValueConst this_value, int 
   return JS_UNDEFINED;
 }
 
-// Runs a script: (text, name). Only for children: what is evaluated may compute for ever, and the machine must not end by it.
-static JSValue evaluate(JSContext* ctx, JSValueConst this_value, int argc, JSValueConst* argv) {
+// Runs bytecode that fits this engine, and returns the script's last value. Only for children: what runs may compute for ever,
+// and the machine must not end by it.
+static JSValue run_bytecode(JSContext* ctx, JSValueConst this_value, int argc, JSValueConst* argv) {
   (void)this_value, (void)argc;
 #ifndef YAVM_TEST_HOST
-  if (getpid() == 1) return JS_ThrowInternalError(ctx, "evaluate: not in PID 1");
+  if (getpid() == 1) return JS_ThrowInternalError(ctx, "runBytecode: not in PID 1");
 #endif
+  uint8_t* bytes;
   size_t length;
-  const char* text = JS_ToCStringLen(ctx, &length, argv[0]);
-  const char* name = text == NULL ? NULL : JS_ToCString(ctx, argv[1]);
-  JSValue result = JS_EXCEPTION;
-  if (name != NULL) {
-    JS_AddIntrinsicEval(ctx);
-    result = JS_Eval(ctx, text, length, name, JS_EVAL_TYPE_GLOBAL);
-  }
-  JS_FreeCString(ctx, name);
-  JS_FreeCString(ctx, text);
-  return result;
+  JSValue owner;
+  if (!bytes_get(ctx, argv[0], &bytes, &length, &owner)) return JS_EXCEPTION;
+  const JSValue script = JS_ReadObject(ctx, bytes, length, JS_READ_OBJ_BYTECODE);
+  JS_FreeValue(ctx, owner);
+  return JS_IsException(script) ? JS_EXCEPTION : JS_EvalFunction(ctx, script);  // Takes `script` over.
 }
 
 static const JSCFunctionListEntry engine_properties[] = {
     JS_PROP_STRING_DEF("version", YAVM_VERSION, JS_PROP_ENUMERABLE),
+    JS_PROP_STRING_DEF("bytecodeMark", YAVM_BYTECODE_MARK, JS_PROP_ENUMERABLE),
     JS_CFUNC_DEF("setConsole", 1, set_console),
     JS_CFUNC_DEF("setFatalHook", 1, set_fatal_hook),
     JS_CFUNC_DEF("setFatalFd", 1, set_fatal_fd),
     JS_CFUNC_DEF("exit", 1, exit_process),
     JS_CFUNC_DEF("collectGarbage", 0, collect_garbage),
     JS_CFUNC_DEF("setCallbackBudget", 1, set_callback_budget),
-    JS_CFUNC_DEF("evaluate", 2, evaluate),
+    JS_CFUNC_DEF("runBytecode", 1, run_bytecode),
     JS_CGETSET_DEF("heapUsed", heap_used, NULL),
 };
 

@@ -64,7 +64,7 @@ static int check_budget(JSRuntime* runtime, void* unused) {
   return budget.expired;
 }
 
-// Everything but eval: what the program may evaluate is yavmEngine.evaluate's affair (globals.c).
+// Everything but eval, that is the parser: the linker drops it.
 static void add_intrinsics(JSContext* ctx) {
   JS_AddIntrinsicBaseObjects(ctx);
   JS_AddIntrinsicDate(ctx);

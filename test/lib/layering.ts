@@ -117,7 +117,11 @@ export const ROWS: Row[] = [
   },
   { of: 'initramfs', ours: ['host/lib', 'guest/hook/manifest.ts'], packages: ['node:', 'commander'] },
   // Where it is there.
-  { of: 'initramfs/hook.ts', ours: ['initramfs', 'guest/hook/manifest.ts'], packages: ['node:', 'esbuild'] },
+  {
+    of: 'initramfs/hook-script.ts',
+    ours: ['initramfs', 'guest/hook/manifest.ts'],
+    packages: ['node:', 'esbuild'],
+  },
 
   // Tools and tests stand outside.
   {

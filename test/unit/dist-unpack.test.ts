@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { zstdCompressSync } from 'node:zlib';
 import t from 'tap';
 import { indexOf } from '../../build/dist/payload.ts';
-import { type Packed, unpackedFolder } from '../../host/lib/unpack.ts';
+import { type Packed, type PackedFile, unpackedFolder } from '../../host/lib/unpack.ts';
 import { Random } from '../lib/random.ts';
 import { sha256 } from '../lib/vm.ts';
 
@@ -87,6 +87,17 @@ t.test('what was tampered with is unpacked anew', async (t) => {
     t.same(packed.reads, ['vmlinux'], 'and nothing else');
     fs.closeSync(running);
   }
+});
+
+t.test('a program among the files can be run, and is again when it could not', async (t) => {
+  const [base, packed] = [newBase(), program()];
+  packed.index.files[1] = { ...packed.index.files[1], executable: true } as PackedFile;
+  const path = join(unpackedFolder(base, packed), 'manifest.json');
+  t.equal(fs.statSync(path).mode & 0o777, 0o755);
+  fs.chmodSync(path, 0o644);
+  unpackedFolder(base, packed);
+  t.equal(fs.statSync(path).mode & 0o777, 0o755);
+  t.equal(packed.reads.filter((name) => name === 'manifest.json').length, 2);
 });
 
 t.test('a folder that others may enter is closed; a link in its place is refused', async (t) => {

@@ -1,11 +1,14 @@
 /** Start-up hooks in real VMs: what they can do, and that nothing that they do ends PID 1. */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { zstdCompressSync, zstdDecompressSync } from 'node:zlib';
 import t from 'tap';
 import { fetchKernel } from '../../build/kernel.ts';
+import { HOOK } from '../../guest/hook/manifest.ts';
 import { createLogger } from '../../host/lib/logger.ts';
 import type { BootAssets } from '../../host/runtime/index.ts';
 import { buildInitramfs } from '../../initramfs/build.ts';
+import { packCpio, unpackCpio } from '../../initramfs/cpio.ts';
 import { hookEntries } from '../../initramfs/hook.ts';
 import { builtFile, privateEnvironment, shell, startTestVm } from '../lib/vm.ts';
 
@@ -26,7 +29,7 @@ async function withHook(name: string, text: string, files: Record<string, string
     kernel,
     init: builtFile('init'),
     extraModules: ['dummy'],
-    entries: await hookEntries(join(folder, name)),
+    entries: await hookEntries(join(folder, name), builtFile('bytecode')),
     outputs: { initramfs: assets.initramfs, manifest: assets.manifest },
     version: 'test',
   });
@@ -119,3 +122,20 @@ for (const { what, name, text, says } of [
     const assets = await withHook(name, text);
     await t.rejects(startTestVm(t, { assets }), { code: 'YAVM_E_GUEST_HOOK_FAILED', message: says });
   });
+
+t.test('a hook of another version is not run, and told by name', async (t) => {
+  const assets = await withHook('old.ts', 'export function afterHello() {}\n');
+  const entries = unpackCpio(zstdDecompressSync(readFileSync(assets.initramfs)));
+  for (const entry of entries) {
+    if (entry.type !== 'file' || entry.path !== HOOK.bytecode) continue;
+    entry.data = Buffer.from(
+      Buffer.from(entry.data).toString('latin1').replace('quickjs-2', 'quickjs-1'),
+      'latin1',
+    );
+  }
+  writeFileSync(assets.initramfs, zstdCompressSync(packCpio(entries, 0)));
+  await t.rejects(startTestVm(t, { assets }), {
+    code: 'YAVM_E_GUEST_HOOK_VERSION',
+    message: /hook old\.ts: it was made as .* quickjs-1\S+, and this \/init reads .* quickjs-2/,
+  });
+});
