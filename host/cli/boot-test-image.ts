@@ -16,7 +16,15 @@ import { formatDuration } from '../lib/duration.ts';
 import { assetsFolder, cacheFolder } from '../lib/paths.ts';
 import { TextTail } from '../lib/text-tail.ts';
 import type { Sink } from '../runtime/output-stream.ts';
-import type { AccelChoice, BootAssets, CommandResult, CommandSpec, Phase, VmSpec } from '../runtime/types.ts';
+import type {
+  AccelChoice,
+  BootAssets,
+  CommandResult,
+  CommandSpec,
+  Phase,
+  StartChoice,
+  VmSpec,
+} from '../runtime/types.ts';
 import type { Context } from './context.ts';
 import { describeEnd } from './exit.ts';
 import { resolveImages } from './image-store.ts';
@@ -30,6 +38,8 @@ export interface BootTestOptions {
   /** Of an initramfs; default the one beside it, else ya-vm's own. */
   kernel?: string;
   accel: AccelChoice;
+  /** Default: it boots, which is what is tried. */
+  start?: StartChoice;
   expect: string[];
   /** Expected texts are looked for on the serial console, and the kernel speaks there. */
   console: boolean;
@@ -218,9 +228,9 @@ async function tryWithAgent(
 }
 
 function specOf(layers: string[], image: string, options: BootTestOptions): VmSpec {
-  const { assets, accel, memoryMiB, cpus, kernelWords } = options;
+  const { assets, accel, start = 'cold', memoryMiB, cpus, kernelWords } = options;
   return {
-    ...{ assets, accel, memoryMiB, cpus, layers, hostname: 'golem', title: `boot-test ${image}` },
+    ...{ assets, accel, start, memoryMiB, cpus, layers, hostname: 'golem', title: `boot-test ${image}` },
     root: { disk: ROOT_DISK },
     kernelWords: [...(options.console ? LOUD : []), ...kernelWords],
   };

@@ -7,14 +7,14 @@ import { FORMATS, type Format, REPORTERS } from '../boot-test/report.ts';
 import type { BootTestResult } from '../boot-test/result.ts';
 import { parseDuration } from '../lib/duration.ts';
 import { YavmError } from '../lib/errors.ts';
-import type { AccelChoice } from '../runtime/types.ts';
+import type { AccelChoice, StartChoice } from '../runtime/types.ts';
 import { type BootTestOptions, type BootVm, testImage } from './boot-test-image.ts';
 import type { Act } from './commands.ts';
 import { type Context, note, writeAll } from './context.ts';
 import { EXIT } from './exit.ts';
 import { Interrupted, Interrupts } from './interrupts.ts';
 import { collect, forOption, parseChoice, parseCpus, parseEnv, parseMemory, usageError } from './options.ts';
-import { ACCELERATORS, readAssets } from './vm-options.ts';
+import { ACCELERATORS, readAssets, STARTS } from './vm-options.ts';
 
 const HELP = `
 A FILE is anything that 'run --image' takes, or an initramfs. An image is booted, and passes when its command ends with
@@ -48,6 +48,11 @@ export function define(command: Command, act: Act): void {
       'acceleration',
       forOption('--accel', (text) => parseChoice(text, ACCELERATORS, 'accelerator')),
       'auto',
+    )
+    .option(
+      '--start <auto|cold|template>',
+      'boot images, or have them go on from a template (default: cold)',
+      forOption('--start', (text) => parseChoice(text, STARTS, 'start')),
     )
     .option('--expect <text>', 'what must be shown; may be repeated', collect(String))
     .option('--console', 'look for it on the serial console, where the kernel then speaks too')
@@ -149,6 +154,7 @@ function readOptions({ env }: Context, given: Record<string, unknown>, command: 
     initramfs?: string;
     kernelSet?: string;
     accel: AccelChoice;
+    start?: StartChoice;
     expect?: string[];
     console?: boolean;
     append?: string[];
@@ -167,6 +173,7 @@ function readOptions({ env }: Context, given: Record<string, unknown>, command: 
     assets: readAssets(initramfs === undefined ? undefined : kernel, initramfs, env, options.kernelSet),
     kernel,
     accel: options.accel,
+    start: options.start,
     expect: options.expect ?? [],
     console: options.console === true,
     kernelWords: options.append ?? [],

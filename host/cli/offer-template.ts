@@ -7,7 +7,7 @@ import type { Act } from './commands.ts';
 import { print } from './context.ts';
 import { addSupervisorOptions } from './exe-unit-options.ts';
 import { EXIT } from './exit.ts';
-import { knownVerdict, runSelfTest } from './provider-test.ts';
+import { knownVerdict, makeActivityTemplate, runSelfTest } from './provider-test.ts';
 import { addRuntimeOptions } from './runtime-options.ts';
 
 const HELP = `
@@ -22,9 +22,10 @@ export function define(command: Command, act: Act): void {
   act(command, async (context, given) => {
     const accel = providerAccel(given.accel as string | undefined, context.env);
     const gpu = providerGpu(given, context.env);
+    const say = (line: string) => context.log.info(line);
     const verdict =
-      (await knownVerdict(context, accel, gpu)) ??
-      (await runSelfTest(context, accel, (line) => context.log.info(line), gpu));
+      (await knownVerdict(context, accel, gpu)) ?? (await runSelfTest(context, accel, say, gpu));
+    await makeActivityTemplate(context, accel, { say, insists: false, gpu });
     await print(context, JSON.stringify(offerTemplate(verdict)));
     return EXIT.ok;
   });

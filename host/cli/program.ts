@@ -3,9 +3,10 @@ import { Command, CommanderError } from 'commander';
 import { isYavmError, type YavmError } from '../lib/errors.ts';
 import { createLogger, isLogLevel, LOG_LEVELS, type LogLevel } from '../lib/logger.ts';
 import { type Act, COMMANDS, type CommandRow } from './commands.ts';
-import type { Context } from './context.ts';
+import { type Context, writeAll } from './context.ts';
 import { printError } from './error-line.ts';
 import { EXIT, exitCodeOf } from './exit.ts';
+import { Interrupted } from './interrupts.ts';
 import { nameFirst, wantedCommand } from './leading.ts';
 import { usageError } from './options.ts';
 
@@ -159,6 +160,10 @@ async function report(
   // Help: asked for, or shown because no command was given.
   if (error instanceof CommanderError && error.exitCode === 0) return EXIT.ok;
   if (error instanceof CommanderError && error.code === 'commander.help') return failure ?? EXIT.failure;
+  if (error instanceof Interrupted) {
+    await writeAll(streams.stderr, `ya-vm: ${error.message}\n`);
+    return error.exitCode;
+  }
   const ours = error instanceof CommanderError ? fromCommander(error, command) : error;
   await printError(ours, streams, level === 'debug' || level === 'trace');
   if (row?.misuse !== undefined && isYavmError(ours, 'YAVM_E_USAGE')) return row.misuse;

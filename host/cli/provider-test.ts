@@ -11,6 +11,8 @@ import { readVerdict, type Verdict, type VerdictKind, writeVerdict } from '../pr
 import { kvmKey } from '../runtime/start-cache.ts';
 import type { AccelChoice } from '../runtime/types.ts';
 import type { Context } from './context.ts';
+import { Interrupts } from './interrupts.ts';
+import { makeProviderTemplate, type ProviderTemplateOptions, usesTemplates } from './provider-template.ts';
 import { providerAssets } from './runtime-options.ts';
 import { ownVersion } from './version.ts';
 
@@ -23,7 +25,10 @@ export async function knownVerdict(
   return readVerdict(cacheFolder(env), await verdictKey(env, accel, gpu), kindOf(gpu));
 }
 
-/** Boots the self-test's VM. The verdict is remembered. @throws {YavmError} YAVM_E_NO_KVM, YAVM_E_SELF_TEST, … */
+/**
+ * Starts the self-test's VM. The verdict is remembered. A signal ends the VM, and a template that is being made for it.
+ * @throws {YavmError} YAVM_E_NO_KVM, YAVM_E_SELF_TEST, …; Interrupted
+ */
 export async function runSelfTest(
   { env, log }: Pick<Context, 'env' | 'log'>,
   accel: AccelChoice,
@@ -41,19 +46,42 @@ export async function runSelfTest(
   const network = openTestNetwork(loadNative() as HostNative);
   const spec = selfTestSpec({ assets, layers, accel, ...gpu }, network);
   const { nics } = network;
+  const interrupts = new Interrupts();
+  const { signal } = interrupts;
   try {
     const verdict = await selfTest({
-      boot: (onPhase) => startVm(spec, { nics, onPhase, logger: log, env }),
+      boot: async (onPhase) => {
+        const vm = await startVm(spec, { nics, onPhase, logger: log, env, signal });
+        signal.addEventListener('abort', () => void vm.kill());
+        return vm;
+      },
       say,
       entrypoint: [...defaults.entrypoint, ...defaults.cmd],
       gpu: gpu.gpu !== undefined,
+      templates: await usesTemplates(env, gpu),
     });
     writeVerdict(cacheFolder(env), key, verdict, kindOf(gpu));
     return verdict;
   } catch (error) {
+    signal.throwIfAborted();
     throw explainNoKvm(error);
   } finally {
+    interrupts.close();
     network.close();
+  }
+}
+
+/** makeProviderTemplate, which a signal ends. @throws {Interrupted} */
+export async function makeActivityTemplate(
+  context: Pick<Context, 'env' | 'log'>,
+  accel: AccelChoice,
+  options: Omit<ProviderTemplateOptions, 'signal'>,
+): Promise<void> {
+  const interrupts = new Interrupts();
+  try {
+    await makeProviderTemplate(context, accel, { ...options, signal: interrupts.signal });
+  } finally {
+    interrupts.close();
   }
 }
 

@@ -8,6 +8,7 @@ import { CHECKS, type CheckRow } from './doctor/checks.ts';
 import type { Probes } from './doctor/probes.ts';
 import { type CheckResult, findingOf, realProbes, resultLines } from './doctor.ts';
 import { EXIT } from './exit.ts';
+import { Interrupted } from './interrupts.ts';
 import { forOption, parseChoice } from './options.ts';
 import { runSelfTest } from './provider-test.ts';
 import { ACCELERATORS } from './vm-options.ts';
@@ -58,6 +59,7 @@ export async function selfTest(
       if (detail !== undefined) add({ name: 'VM', status: not ? 'warn' : 'ok', detail });
     });
   } catch (error) {
+    if (error instanceof Interrupted) throw error;
     const ours = findYavmError(error);
     // The hint of that one is about selling VMs.
     const hint = ours?.code === 'YAVM_E_NO_KVM' ? EMULATED : ours?.hint;

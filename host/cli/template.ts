@@ -3,19 +3,20 @@ import type { Command } from 'commander';
 import { loadNative } from '../../native/load.ts';
 import { formatDuration } from '../lib/duration.ts';
 import { formatSize } from '../lib/size.ts';
-import { makeTemplate } from '../runtime/template/ahead.ts';
+import { type MadeTemplate, makeTemplate } from '../runtime/template/ahead.ts';
 import { type ListedTemplate, TemplateStore } from '../runtime/template/store.ts';
 import type { AccelChoice } from '../runtime/types.ts';
 import type { Act } from './commands.ts';
-import { type Context, print, printJson, styleOf } from './context.ts';
+import { type Context, note, print, printJson, styleOf } from './context.ts';
 import { EXIT } from './exit.ts';
+import { Interrupted, Interrupts } from './interrupts.ts';
 import { forOption, parseChoice, parseCpus, usageError } from './options.ts';
 import { alignColumns } from './style.ts';
 import { ACCELERATORS, memoryOption, readAssets } from './vm-options.ts';
 
 const HELP = `
-A VM of some shape (memory, CPUs, kernel, QEMU) that starts for the first time leaves a template behind, and later ones go on
-from it in a tenth of a second; nothing has to be done. See docs/templates.md.
+The first VM of a shape (memory, CPUs, kernel, QEMU) makes its template, and all of that shape go on from it instead of booting;
+nothing has to be done. YA_VM_TEMPLATES names their folder, YA_VM_TEMPLATES_LIMIT how much they may take. See docs/templates.md.
 
 Examples:
   ya-vm template list
@@ -114,7 +115,19 @@ async function templateBuild(context: Context, options: Record<string, unknown>)
     memoryMiB: memory,
     accel,
   };
-  const made = await makeTemplate(request, { env, native: loadNative(), logger: log });
+  const interrupts = new Interrupts();
+  let made: MadeTemplate;
+  try {
+    const { signal } = interrupts;
+    made = await makeTemplate(request, { env, native: loadNative(), logger: log, signal });
+  } catch (error) {
+    const { reason } = interrupts.signal;
+    if (!(reason instanceof Interrupted)) throw error;
+    await note(context, `${reason.message}; nothing is left of the template`);
+    return reason.exitCode;
+  } finally {
+    interrupts.close();
+  }
   if (json) await printJson(context, made);
   else {
     const how = made.built ? `made in ${formatDuration(made.milliseconds)}` : 'it is there';
@@ -131,7 +144,9 @@ export async function templateDrop(
 ): Promise<number> {
   if ((all === true) === words.length > 0)
     throw usageError("name templates, or give '--all'", 'ya-vm template list');
-  for (const key of all ? store.keys() : keysOf(store, words)) {
+  const keys = all ? store.keys() : keysOf(store, words);
+  if (keys.length === 0) await print(context, `no templates in ${store.folder}`);
+  for (const key of keys) {
     store.drop(key);
     await print(context, key.slice(0, SHORT));
   }

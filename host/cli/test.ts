@@ -6,7 +6,7 @@ import type { Act } from './commands.ts';
 import { print, printJson } from './context.ts';
 import { addSupervisorOptions } from './exe-unit-options.ts';
 import { EXIT } from './exit.ts';
-import { runSelfTest } from './provider-test.ts';
+import { makeActivityTemplate, runSelfTest } from './provider-test.ts';
 import { addRuntimeOptions } from './runtime-options.ts';
 
 export function define(command: Command, act: Act): void {
@@ -17,7 +17,9 @@ export function define(command: Command, act: Act): void {
   act(command, async (context, given) => {
     const accel = providerAccel(given.accel as string | undefined, context.env);
     const say = given.json ? () => {} : (line: string) => void print(context, line);
-    const verdict = await runSelfTest(context, accel, say, providerGpu(given, context.env));
+    const gpu = providerGpu(given, context.env);
+    const verdict = await runSelfTest(context, accel, say, gpu);
+    await makeActivityTemplate(context, accel, { say, insists: true, gpu });
     if (given.json) await printJson(context, verdict);
     else await print(context, `passed: ${verdict.capabilities.join(', ')}`);
     return EXIT.ok;

@@ -10,7 +10,7 @@ import { TEST_PEERS, type TestNetwork } from './test-network.ts';
 import type { Verdict } from './verdict.ts';
 
 /** What of a VM is tried. */
-export type TestVm = Pick<Vm, 'accel' | 'run' | 'stop' | 'kill'> & Partial<Pick<Vm, 'gpus'>>;
+export type TestVm = Pick<Vm, 'accel' | 'start' | 'run' | 'stop' | 'kill'> & Partial<Pick<Vm, 'gpus'>>;
 
 export interface SelfTestOptions {
   boot: (onPhase: (phase: Phase) => void) => Promise<TestVm>;
@@ -20,6 +20,8 @@ export interface SelfTestOptions {
   entrypoint: string[];
   /** The VM has cards of the host: they must work. */
   gpu?: boolean;
+  /** It is to go on from a template. Who cannot boots, and sells slower starts. */
+  templates?: boolean;
 }
 
 /** For one command, milliseconds: an emulated VM on a busy host takes a second. */
@@ -70,9 +72,14 @@ const CHECKS: readonly Check[] = [
 const OF_THE_HOST = ['manifest-support'];
 
 /** @throws {YavmError} YAVM_E_SELF_TEST for what does not work in the VM; what keeps it from starting */
-export async function selfTest({ boot, say, entrypoint, gpu = false }: SelfTestOptions): Promise<Verdict> {
+export async function selfTest(options: SelfTestOptions): Promise<Verdict> {
+  const { boot, say, entrypoint, gpu = false, templates = false } = options;
   const began = performance.now();
-  const vm = await boot(({ name, milliseconds }) => say(`  ${name}: ${milliseconds} ms`));
+  const phases = new Map<string, number>();
+  const vm = await boot(({ name, milliseconds }) => {
+    phases.set(name, milliseconds);
+    say(`  ${name}: ${milliseconds} ms`);
+  });
   const verdict: Verdict = {
     accel: vm.accel,
     cpu: { vendor: '', brand: '', model: '', capabilities: [] },
@@ -80,6 +87,7 @@ export async function selfTest({ boot, say, entrypoint, gpu = false }: SelfTestO
   };
   try {
     say(`ok: a VM starts (${vm.accel}, ${Math.round(performance.now() - began)} ms)`);
+    if (templates) say(templateLine(vm, phases));
     for (const check of CHECKS) {
       const outcome = await run(vm, ['sh', '-c', check.script]);
       if (!check.passed(outcome)) throw failed(check.says, outcome);
@@ -112,6 +120,15 @@ export async function selfTest({ boot, say, entrypoint, gpu = false }: SelfTestO
     await vm.kill();
   }
   return verdict;
+}
+
+/** Whether it booted, or what it did instead; and what that took. */
+function templateLine({ start }: TestVm, phases: ReadonlyMap<string, number>): string {
+  if (start === 'boot')
+    return "not ok: it booted: no template could be used ('ya-vm template build -m 256M' says why)";
+  const made = phases.get('template');
+  const making = made === undefined ? '' : `, after ${made} ms for making it`;
+  return `ok: it went on from a template in ${phases.get('restore') ?? 0} ms, instead of booting${making}`;
 }
 
 /** The driver starts the card anew for each: seconds. The tool is the driver layer's. */

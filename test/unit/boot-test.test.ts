@@ -109,7 +109,7 @@ t.test('an image passes: its command, its expected text', async (t) => {
   const given = { ...GIVEN, expect: ['ready'], append: ['a=b'], env: ['N=1'] };
   t.equal(await bootTest(context, given, [image, 'job', '-x'], ['job', '-x'], boot), 0);
   t.match(commands[0], { argv: ['job', '-x'], env: ['PATH=/bin', 'FROM=image', 'N=1'] });
-  t.match(specs[0], { layers: [image], memoryMiB: 512, kernelWords: ['a=b'] });
+  t.match(specs[0], { layers: [image], memoryMiB: 512, kernelWords: ['a=b'], start: 'cold' });
   t.equal(ends[0], 'stop');
   const results = parseTap(context.out());
   t.match(results, { ok: true, count: 1, pass: 1 });

@@ -25,6 +25,8 @@ export interface AheadOptions {
   native: Native;
   logger: Logger;
   signal?: AbortSignal;
+  /** Default: yes; see ChooseOptions. */
+  insists?: boolean;
 }
 
 export interface MadeTemplate {
@@ -39,7 +41,7 @@ export interface MadeTemplate {
  * @throws {YavmError} YAVM_E_TEMPLATE, and what a VM's start fails with
  */
 export async function makeTemplate(request: TemplateRequest, options: AheadOptions): Promise<MadeTemplate> {
-  const { env, native, logger, signal } = options;
+  const { env, native, logger, signal, insists = true } = options;
   const { assets, cpus, memoryMiB } = request;
   const began = performance.now();
   const qemu = findProgram('qemu-system-x86_64', env);
@@ -65,7 +67,7 @@ export async function makeTemplate(request: TemplateRequest, options: AheadOptio
       runBase: runBase(env),
       bootDeadline: bootDeadline(accel, cache.bootTime(bootKey(accel, qemu, assets, cpus))),
       signal,
-      insists: true,
+      insists,
       onBuilt: () => {
         built = true;
       },
