@@ -80,7 +80,12 @@ export async function run(
   words: readonly string[],
   start: StartVm = startActivity,
 ): Promise<number> {
-  const options = await readOptions(context, given);
+  // First of all: options name files that the single program has to unpack, which takes a second once.
+  const interrupts = new Interrupts();
+  const options = await readOptions(context, given).catch((error) => {
+    interrupts.close();
+    throw error;
+  });
   const report: RunReport = {
     exitCode: EXIT.failure,
     vm: null,
@@ -91,7 +96,6 @@ export async function run(
     timedOut: false,
     error: null,
   };
-  const interrupts = new Interrupts();
   try {
     report.exitCode = await bootAndRun(context, options, words, { interrupts, report, start });
   } catch (error) {

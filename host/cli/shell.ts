@@ -47,18 +47,19 @@ export async function shell(
   id: string | undefined,
   replaced?: StartVm,
 ): Promise<number> {
-  const options = await readVmOptions(given, context.env);
-  // Networks are an activity's.
-  const start = replaced ?? (options.network === null ? startVm : startActivity);
-  const line = given.command as string | undefined;
-  if (id !== undefined && given.image !== undefined) {
-    throw usageError('--image is for a new VM, an id for a running one', 'Leave out one of them.');
-  }
-  if (id !== undefined && options.network !== null) {
-    throw usageError('a VM gets its networks at its start', 'Leave out their options, or the id.');
-  }
+  // Before options, which name files that the single program has to unpack: that takes a second once.
   const interrupts = new Interrupts();
   try {
+    const options = await readVmOptions(given, context.env);
+    // Networks are an activity's.
+    const start = replaced ?? (options.network === null ? startVm : startActivity);
+    const line = given.command as string | undefined;
+    if (id !== undefined && given.image !== undefined) {
+      throw usageError('--image is for a new VM, an id for a running one', 'Leave out one of them.');
+    }
+    if (id !== undefined && options.network !== null) {
+      throw usageError('a VM gets its networks at its start', 'Leave out their options, or the id.');
+    }
     const end =
       id === undefined
         ? await inNewVm(context, options, { line, interrupts, start })
