@@ -15,11 +15,18 @@ export async function followDevices(agent: Agent): Promise<void> {
   try {
     // First the ears, then the walk: nothing falls in between.
     hotPlug(context);
+    // What the machine has was there when it prepared.
+    if (agent.prepared) return;
     agent.modules.loadFor('extras');
     await coldPlug(context);
   } catch (error) {
     context.onFailure(error);
   }
+}
+
+/** Loads drivers for all devices that are there now. */
+export async function loadPresent(agent: Agent): Promise<void> {
+  await coldPlug(contextOf(agent));
 }
 
 function contextOf({ native, modules, log }: Agent): PlugContext {

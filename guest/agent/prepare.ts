@@ -4,6 +4,7 @@ import type { Purpose } from '../boot/module-sets.ts';
 import { mountAgent } from '../boot/mounts.ts';
 import { GuestError } from '../errors.ts';
 import type { Agent } from './agent.ts';
+import { loadPresent } from './drivers.ts';
 
 /** What tasks need as a rule. Folders of the host and cards are not among it: a VM with these is not made from a snapshot. */
 const PURPOSES: readonly Purpose[] = ['disks', 'layers', 'ext4', 'nics', 'ipv6', 'extras'];
@@ -13,7 +14,7 @@ const PURPOSES: readonly Purpose[] = ['disks', 'layers', 'ext4', 'nics', 'ipv6',
  * would remember it.
  * @throws {GuestError} already-configured, module-failed, mount-failed
  */
-export function prepare(agent: Agent): Record<string, never> {
+export async function prepare(agent: Agent): Promise<Record<string, never>> {
   if (agent.prepared || agent.configuring) {
     throw new GuestError('already-configured', 'this VM has been prepared or configured before');
   }
@@ -21,8 +22,8 @@ export function prepare(agent: Agent): Record<string, never> {
   mountAgent(native);
   holdDrivers(native);
   for (const purpose of PURPOSES) modules.loadWhereThere(purpose);
-  // Lists of modules are not needed for long, and every VM would have them.
-  modules.rest();
   agent.prepared = true;
+  // The devices of the machine are those that its VMs will have. Last, it drops the lists of modules, too.
+  await loadPresent(agent);
   return {};
 }

@@ -103,8 +103,7 @@ export function qemuArguments(spec: QemuSpec): string[] {
     ...['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot'],
     ...['-sandbox', SANDBOX],
     ...machine(spec),
-    ...['-kernel', `/proc/self/fd/${spec.kernel}`, '-initrd', `/proc/self/fd/${spec.initramfs}`],
-    ...['-append', spec.kernelWords],
+    ...boot(spec),
     ...console_(spec.consoleLog),
     ...['-chardev', `socket,id=qmp,fd=${spec.qmp}`, '-mon', 'chardev=qmp,mode=control'],
     ...ports(spec),
@@ -122,6 +121,16 @@ export function qemuArguments(spec: QemuSpec): string[] {
     // The state comes when the monitor says from where: before, its capabilities have to be set.
     ...(spec.template?.mode === 'use' ? ['-incoming', 'defer'] : []),
   ];
+}
+
+/**
+ * What is booted; nothing where a state is brought back, which would only be read (50 MB) and dropped. There the ROM alone
+ * remains that QEMU adds for a PVH kernel: its memory is part of the state.
+ */
+function boot({ template, kernel, initramfs, kernelWords }: QemuSpec): string[] {
+  if (template?.mode === 'use') return ['-option-rom', 'pvh.bin'];
+  const files = ['-kernel', `/proc/self/fd/${kernel}`, '-initrd', `/proc/self/fd/${initramfs}`];
+  return [...files, '-append', kernelWords];
 }
 
 /**
