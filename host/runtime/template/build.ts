@@ -24,7 +24,7 @@ import { sparseChecksum } from './checksum.ts';
 import { saveState } from './monitor.ts';
 import { PLACEHOLDERS } from './placeholders.ts';
 import { RAM, RECORD, STATE, stampOf, type TemplateRecord } from './record.ts';
-import type { TemplateShape } from './shape.ts';
+import { roomFor, type TemplateShape } from './shape.ts';
 import type { TemplateStore } from './store.ts';
 
 export interface BuildParts {
@@ -39,8 +39,6 @@ export interface BuildParts {
 }
 
 const MIB = 1024 ** 2;
-/** What a guest has written when it says hello, with room to spare; bytes. On a full disk a write to the file is a SIGBUS. */
-const ROOM = 256 * MIB;
 const SAVE_DEADLINE = 30_000;
 /** What the guest must be able to do. */
 const FEATURE = 'prepare';
@@ -65,7 +63,7 @@ export async function buildTemplate(
     rmSync(folder, { recursive: true, force: true });
     mkdirSync(folder, { mode: 0o700 });
     try {
-      checkRoom(folder, shape.memoryMiB * MIB);
+      checkRoom(folder, roomFor(shape.memoryMiB));
       await fill(folder, key, shape, parts);
       store.drop(key);
       renameSync(folder, store.path(key));
@@ -181,11 +179,9 @@ async function flush(path: string): Promise<void> {
   }
 }
 
-function checkRoom(folder: string, memory: number): void {
+/** On a full disk a write to the file is a SIGBUS. */
+function checkRoom(folder: string, room: number): void {
   const { bavail, bsize } = statfsSync(folder);
-  if (bavail * bsize >= Math.min(ROOM, memory)) return;
-  throw new YavmError(
-    'YAVM_E_TEMPLATE',
-    `${folder}: fewer than ${Math.min(ROOM, memory) / MIB} MiB are free`,
-  );
+  if (bavail * bsize >= room) return;
+  throw new YavmError('YAVM_E_TEMPLATE', `${folder}: fewer than ${Math.ceil(room / MIB)} MiB are free`);
 }

@@ -5,7 +5,7 @@ import { isAbortError, toError, YavmError } from '../../lib/errors.ts';
 import type { Logger } from '../../lib/logger.ts';
 import type { StartChoice } from '../types.ts';
 import { type BuildParts, buildTemplate } from './build.ts';
-import { type ColdFacts, type TemplateShape, templateKey, whyCold } from './shape.ts';
+import { type ColdFacts, roomFor, type TemplateShape, templateKey, whyCold } from './shape.ts';
 import { LIMIT_VARIABLE, type OpenTemplate, TemplateStore } from './store.ts';
 
 export interface ChooseOptions {
@@ -81,7 +81,7 @@ export async function openOrBuild(
   shape: TemplateShape,
   options: ChooseOptions,
 ): Promise<Chosen> {
-  if (shape.memoryMiB * MIB > store.limit) throw tooLarge(shape, store);
+  if (roomFor(shape.memoryMiB) > store.limit) throw tooLarge(shape, store);
   const key = templateKey(shape, options.qemu);
   const there = openOrDrop(store, key, options.logger);
   if (there) return { store, key, template: there };
@@ -128,7 +128,9 @@ class Busy extends YavmError {
 function tooLarge({ memoryMiB }: TemplateShape, { limit }: TemplateStore): YavmError {
   return new YavmError(
     'YAVM_E_TEMPLATE',
-    `templates may take ${Math.floor(limit / MIB)} MiB in all, and the VM's memory is ${memoryMiB} MiB`,
+    limit === 0
+      ? `${LIMIT_VARIABLE}=0: no templates are made`
+      : `templates may take ${Math.floor(limit / MIB)} MiB in all, and one of such a VM may need ${Math.ceil(roomFor(memoryMiB) / MIB)} MiB`,
     { hint: `A larger ${LIMIT_VARIABLE}.` },
   );
 }

@@ -19,6 +19,21 @@ export interface TemplateShape {
   tscKhz?: number;
 }
 
+const MIB = 1024 ** 2;
+/** Of a guest of any size; bytes. */
+const ROOM = 256 * MIB;
+/** Measured: a guest's kernel writes 27 MiB for each GiB of its memory, for its own lists of pages. */
+const ROOM_PER_BYTE = 1 / 32;
+
+/**
+ * Bytes that a template takes at most, of which those that its guest does not write are holes. Measured: 85 MiB with 256 MiB of
+ * memory, 109 with 1.5 GiB, 297 with 8 GiB.
+ */
+export function roomFor(memoryMiB: number): number {
+  const memory = memoryMiB * MIB;
+  return Math.min(memory, Math.ceil(ROOM + memory * ROOM_PER_BYTE));
+}
+
 /** Raised when a template of before would not do: for what the arguments do not show. */
 const FORMAT = 1;
 
