@@ -63,7 +63,7 @@ export function define(command: Command, act: Act): void {
   );
 }
 
-const HEADINGS = ['KEY', 'MEMORY', 'CPUS', 'ACCEL', 'KERNEL', 'SIZE', 'USED'];
+const HEADINGS = ['KEY', 'MEMORY', 'CPUS', 'ACCEL', 'KERNEL', 'SIZE', 'MADE', 'STARTS', 'USED'];
 /** Digits of a key that are shown: enough to tell one host's apart. */
 const SHORT = 8;
 
@@ -83,12 +83,14 @@ export async function templateList(
   return EXIT.ok;
 }
 
-function asJson({ record, size, used }: ListedTemplate) {
+function asJson({ record, size, used, starts, due }: ListedTemplate) {
   const { key, made, accel, cpuModel, cpus, memoryMiB, kernel } = record;
-  return { key, made, used: used.toISOString(), accel, cpuModel, cpus, memoryMiB, kernel, size };
+  const times = { made, used: used.toISOString(), starts, due };
+  return { key, ...times, accel, cpuModel, cpus, memoryMiB, kernel, size };
 }
 
-function cells({ record, size, used }: ListedTemplate, now: number): string[] {
+function cells({ record, size, used, starts, due }: ListedTemplate, now: number): string[] {
+  const ago = (time: number) => `${formatDuration(Math.max(0, now - time))} ago`;
   return [
     record.key.slice(0, SHORT),
     formatSize(record.memoryMiB * 1024 ** 2),
@@ -96,7 +98,9 @@ function cells({ record, size, used }: ListedTemplate, now: number): string[] {
     record.accel,
     record.kernel,
     formatSize(size),
-    `${formatDuration(Math.max(0, now - used.getTime()))} ago`,
+    `${ago(Date.parse(record.made))}${due === null ? '' : ', due'}`,
+    String(starts),
+    ago(used.getTime()),
   ];
 }
 

@@ -1,7 +1,7 @@
 /** Starts a VM: the order in which its parts come to be, each phase reported with its time. */
 
 import { closeSync } from 'node:fs';
-import type { Native } from '../../native/face.ts';
+import type { HostNative } from '../../native/host-face.ts';
 import { loadNative } from '../../native/load.ts';
 import { findCards } from '../gpu/cards.ts';
 import { cardsAt, type PassedCard, passCards } from '../gpu/select.ts';
@@ -41,7 +41,7 @@ export interface StartOptions {
   onPhase?(phase: Phase): void;
   /** QEMU runs: for who counts what a boot takes. The VM is not ready, and ends here when the start fails. */
   onVm?(vm: Vm): void;
-  native?: Native;
+  native?: HostNative;
   env?: Readonly<Record<string, string | undefined>>;
   /** Milliseconds until hello; default by how long boots took before. */
   bootDeadline?: number;
@@ -75,7 +75,7 @@ export async function startVm(spec: VmSpec, options: StartOptions = {}): Promise
 
 /** What a start has at hand. All descriptors stay this side's: QEMU gets copies, for there may be a second one. */
 interface Kit {
-  native: Native;
+  native: HostNative;
   logger: Logger;
   spec: VmSpec;
   options: StartOptions;
@@ -92,7 +92,7 @@ interface Kit {
   cards: readonly PassedCard[];
 }
 
-async function startWith(native: Native, asked: VmSpec, options: StartOptions): Promise<Vm> {
+async function startWith(native: HostNative, asked: VmSpec, options: StartOptions): Promise<Vm> {
   const { signal, env = process.env, logger = silentLogger } = options;
   const phase = stopwatch(options.onPhase);
   const spec = wholePages(asked);
@@ -272,7 +272,7 @@ function launch(kit: Kit, template: OpenTemplate | null): Vm {
 }
 
 /** @throws {YavmError} YAVM_E_GPU_… */
-function claimCards(spec: VmSpec, native: Native): PassedCard[] {
+function claimCards(spec: VmSpec, native: HostNative): PassedCard[] {
   const { gpu, memoryMiB } = spec;
   if (gpu?.kind !== 'pci') {
     checkGpuDrivers(spec);

@@ -1,6 +1,6 @@
 /** Templates that are made before anybody needs one. */
 import { closeSync } from 'node:fs';
-import type { Native } from '../../../native/face.ts';
+import type { HostNative } from '../../../native/host-face.ts';
 import type { Logger } from '../../lib/logger.ts';
 import { cacheFolder, runBase } from '../../lib/paths.ts';
 import { findProgram } from '../../lib/programs.ts';
@@ -22,7 +22,7 @@ export interface TemplateRequest {
 
 export interface AheadOptions {
   env: Readonly<Record<string, string | undefined>>;
-  native: Native;
+  native: HostNative;
   logger: Logger;
   signal?: AbortSignal;
   /** Default: yes; see ChooseOptions. */

@@ -4,7 +4,6 @@ import {
   ftruncateSync,
   mkdirSync,
   openSync,
-  renameSync,
   rmSync,
   statfsSync,
   statSync,
@@ -12,7 +11,7 @@ import {
 } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { Native } from '../../../native/face.ts';
+import type { HostNative } from '../../../native/host-face.ts';
 import { isDiskFull, YavmError } from '../../lib/errors.ts';
 import type { Logger } from '../../lib/logger.ts';
 import { startTimeOf } from '../../lib/process.ts';
@@ -29,7 +28,7 @@ import type { TemplateStore } from './store.ts';
 
 export interface BuildParts {
   store: TemplateStore;
-  native: Native;
+  native: HostNative;
   logger: Logger;
   /** Parent of the run folders. */
   runBase: string;
@@ -44,8 +43,9 @@ const SAVE_DEADLINE = 30_000;
 const FEATURE = 'prepare';
 
 /**
- * Builds the template `key` of `shape`, unless it is there or another process is at it.
- * @throws {YavmError} YAVM_E_TEMPLATE, and what a VM's start fails with; nothing is left then
+ * Builds the template `key` of `shape`, unless it is there and not due to be made anew, or another process is at it.
+ * @throws {YavmError} YAVM_E_TEMPLATE, and what a VM's start fails with; nothing is left of it then, and one that was
+ * there still is
  */
 export async function buildTemplate(
   key: string,
@@ -57,16 +57,15 @@ export async function buildTemplate(
   const lock = store.lock(key, native);
   if (lock === null) return 'busy';
   try {
-    if (store.has(key)) return 'there';
+    if (store.has(key) && store.due(key) === null) return 'there';
     store.clean(native);
-    const folder = join(store.folder, `.${key}`);
+    const folder = store.buildPath(key);
     rmSync(folder, { recursive: true, force: true });
     mkdirSync(folder, { mode: 0o700 });
     try {
       checkRoom(folder, roomFor(shape.memoryMiB));
       await fill(folder, key, shape, parts);
-      store.drop(key);
-      renameSync(folder, store.path(key));
+      store.put(key, native);
     } catch (error) {
       rmSync(folder, { recursive: true, force: true });
       if (!isDiskFull(error)) throw error;

@@ -1,5 +1,5 @@
 /** Whether a VM starts from a template, and from which. */
-import type { Native } from '../../../native/face.ts';
+import type { HostNative } from '../../../native/host-face.ts';
 import { sleep } from '../../lib/deadline.ts';
 import { isAbortError, toError, YavmError } from '../../lib/errors.ts';
 import type { Logger } from '../../lib/logger.ts';
@@ -10,7 +10,7 @@ import { LIMIT_VARIABLE, type OpenTemplate, TemplateStore } from './store.ts';
 
 export interface ChooseOptions {
   env: Readonly<Record<string, string | undefined>>;
-  native: Native;
+  native: HostNative;
   logger: Logger;
   /** QEMU's file. */
   qemu: string;
@@ -63,7 +63,9 @@ export async function chooseTemplate(
     const reason = whyCold(facts);
     if (reason !== null)
       throw new YavmError('YAVM_E_TEMPLATE', `no template is made of such a VM: ${reason}`);
-    return await openOrBuild(store, shape, options);
+    const chosen = await openOrBuild(store, shape, options);
+    store.countStart(chosen.key);
+    return chosen;
   } catch (error) {
     signal?.throwIfAborted();
     if (choice === 'template' || isAbortError(error)) throw error;
@@ -73,7 +75,7 @@ export async function chooseTemplate(
 }
 
 /**
- * A shape's template, opened; made if there is none.
+ * A shape's template, opened; made if there is none, and anew if that is due.
  * @throws {YavmError} YAVM_E_TEMPLATE, and what a VM's start fails with; the signal's reason
  */
 export async function openOrBuild(
@@ -83,6 +85,7 @@ export async function openOrBuild(
 ): Promise<Chosen> {
   if (roomFor(shape.memoryMiB) > store.limit) throw tooLarge(shape, store);
   const key = templateKey(shape, options.qemu);
+  await renew(store, key, shape, options);
   const there = openOrDrop(store, key, options.logger);
   if (there) return { store, key, template: there };
   const failure = options.insists ? null : store.failure(key);
@@ -94,14 +97,39 @@ export async function openOrBuild(
   throw new YavmError('YAVM_E_TEMPLATE', `the template ${key} was removed at once`);
 }
 
+/** Makes a template anew, if that is due. The old one is used on where that fails, or while another process is at it. */
+async function renew(
+  store: TemplateStore,
+  key: string,
+  shape: TemplateShape,
+  options: ChooseOptions,
+): Promise<void> {
+  const reason = store.due(key);
+  if (reason === null || store.failure(key) !== null) return;
+  const { logger, signal } = options;
+  try {
+    const outcome = await buildTemplate(key, shape, partsOf(store, options));
+    if (outcome !== 'built') return;
+    logger.info({ template: key, reason }, 'a template was made anew');
+    options.onBuilt();
+  } catch (error) {
+    signal?.throwIfAborted();
+    store.noteFailure(key, toError(error).message);
+    logger.warn(
+      { template: key, reason, err: toError(error) },
+      'a template is used on: it cannot be made anew',
+    );
+  }
+}
+
 async function build(
   store: TemplateStore,
   key: string,
   shape: TemplateShape,
   options: ChooseOptions,
 ): Promise<void> {
-  const { native, logger, runBase, bootDeadline, signal } = options;
-  const parts: BuildParts = { store, native, logger, runBase, bootDeadline, signal };
+  const { bootDeadline, signal } = options;
+  const parts = partsOf(store, options);
   const end = performance.now() + bootDeadline;
   try {
     for (;;) {
@@ -116,6 +144,13 @@ async function build(
     if (!(error instanceof Busy)) store.noteFailure(key, toError(error).message);
     throw error;
   }
+}
+
+function partsOf(
+  store: TemplateStore,
+  { native, logger, runBase, bootDeadline, signal }: ChooseOptions,
+): BuildParts {
+  return { store, native, logger, runBase, bootDeadline, signal };
 }
 
 /** No failure: the template will be there for the next. */

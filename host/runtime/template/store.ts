@@ -1,10 +1,12 @@
 /** Where templates are kept: a folder each, named by its key, complete from the moment that it has that name. */
 import {
+  appendFileSync,
   closeSync,
   fstatSync,
   openSync,
   readdirSync,
   readFileSync,
+  renameSync,
   rmSync,
   statSync,
   utimesSync,
@@ -12,11 +14,13 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import type { Native } from '../../../native/face.ts';
+import type { HostNative } from '../../../native/host-face.ts';
 import { hasErrno, toError, YavmError } from '../../lib/errors.ts';
 import { cacheFolder } from '../../lib/paths.ts';
 import { parseSize } from '../../lib/size.ts';
 import { sparseChecksum } from './checksum.ts';
 import { RAM, RECORD, readRecord, STATE, sameStamp, stampOf, type TemplateRecord } from './record.ts';
+import { MOST_STARTS, type Renewal, renewalOf, whyDue } from './renewal.ts';
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -28,6 +32,8 @@ const LIMIT = 4 * 1024 ** 3;
 
 const KEY = /^[0-9a-f]{32}$/;
 const BUILDING = /^\.([0-9a-f]{32})$/;
+/** In a template's folder: a byte for each VM that has started from it. Added to by whoever starts one, without a lock. */
+const STARTS = 'starts';
 const BLOCK = 512;
 /** Milliseconds. */
 const FAILURE_KEPT = 600_000;
@@ -45,21 +51,32 @@ export interface ListedTemplate {
   /** Bytes of the disk. */
   size: number;
   used: Date;
+  /** VMs that have started from it. */
+  starts: number;
+  /** Why the next start makes it anew; null: it does not. */
+  due: string | null;
 }
 
 export class TemplateStore {
   readonly folder: string;
   readonly limit: number;
+  readonly #renewal: Renewal;
 
-  /** @throws {YavmError} YAVM_E_USAGE: a limit that is no size */
+  /** @throws {YavmError} YAVM_E_USAGE: a limit that is no size, a renewal that is none */
   constructor(env: Environment = process.env) {
     const given = env[FOLDER_VARIABLE];
     this.folder = given?.startsWith('/') ? given : join(cacheFolder(env), 'templates');
     this.limit = limitOf(env[LIMIT_VARIABLE]);
+    this.#renewal = renewalOf(env);
   }
 
   path(key: string): string {
     return join(this.folder, key);
+  }
+
+  /** Where it is built: nobody takes it for a template. */
+  buildPath(key: string): string {
+    return join(this.folder, `.${key}`);
   }
 
   /**
@@ -68,32 +85,23 @@ export class TemplateStore {
    */
   open(key: string): OpenTemplate | null {
     const folder = this.path(key);
-    let record: TemplateRecord;
-    const opened: number[] = [];
+    const at = openFolder(folder);
+    if (at === null) return null;
     try {
-      record = readRecord(join(folder, RECORD));
-      if (record.key !== key) throw new Error('it is that of another template');
-      for (const [name, flags] of [
-        [RAM, 'r+'],
-        [STATE, 'r'],
-      ] as const) {
-        const fd = openSync(join(folder, name), flags);
-        opened.push(fd);
-        if (!sameStamp(stampOf(fstatSync(fd, { bigint: true })), record[name].stamp)) {
-          throw new Error(`the file '${name}' has been changed since the template was made`);
-        }
-      }
+      // By the folder that was opened: another may come in its place at any time.
+      return openIn(`/proc/self/fd/${at}`, key);
     } catch (error) {
-      for (const fd of opened) closeSync(fd);
-      if (hasErrno(error, 'ENOENT') && !this.has(key)) return null;
+      const now = statSync(folder, { throwIfNoEntry: false });
+      if (now === undefined) return null;
+      // It was made anew meanwhile, and the old files removed. Nobody does that twice in that time.
+      if (now.ino !== fstatSync(at).ino) return this.open(key);
       throw new YavmError('YAVM_E_TEMPLATE', `the template ${folder} cannot be used`, {
         cause: toError(error),
         hint: `ya-vm template drop ${key.slice(0, 8)}`,
       });
+    } finally {
+      closeSync(at);
     }
-    touch(join(folder, RECORD));
-    const [ram, state] = opened as [number, number];
-    return { record, ram, state };
   }
 
   /** Whether there is one of that name; opening it says whether it is any good. */
@@ -113,7 +121,9 @@ export class TemplateStore {
       try {
         const record = readRecord(join(this.path(key), RECORD));
         const used = statSync(join(this.path(key), RECORD)).mtime;
-        listed.push({ record, size: this.#sizeOf(key), used });
+        const starts = this.starts(key);
+        const due = whyDue(this.#renewal, { ...record, starts }, Date.now());
+        listed.push({ record, size: this.#sizeOf(key), used, starts, due });
       } catch {
         // Damaged, or dropped meanwhile: whoever wants to use it learns more.
       }
@@ -140,6 +150,53 @@ export class TemplateStore {
       signal?.throwIfAborted();
       return toError(toError(error).cause ?? error).message;
     }
+  }
+
+  /** VMs that have started from it; 0: none, or there is no such template. */
+  starts(key: string): number {
+    return statSync(join(this.path(key), STARTS), { throwIfNoEntry: false })?.size ?? 0;
+  }
+
+  /** A VM starts from it. What decides whether it may be used is not touched. */
+  countStart(key: string): void {
+    try {
+      if (this.starts(key) < MOST_STARTS) appendFileSync(join(this.path(key), STARTS), '.', { mode: 0o600 });
+    } catch {
+      // Removed meanwhile, or a disk that is full: no reason not to start.
+      return;
+    }
+  }
+
+  /** Why it is to be made anew; null: it is not, or it cannot be read. */
+  due(key: string): string | null {
+    const { age, starts } = this.#renewal;
+    if (age === null && starts === null) return null;
+    try {
+      const { made } = readRecord(join(this.path(key), RECORD));
+      return whyDue(this.#renewal, { made, starts: this.starts(key) }, Date.now());
+    } catch {
+      return null;
+    }
+  }
+
+  /**
+   * Makes what was built the template `key`. Whoever opens it meanwhile has the old one or the new one.
+   * @throws what renaming fails with
+   */
+  put(key: string, native: Pick<HostNative, 'exchange'>): void {
+    const [built, path] = [this.buildPath(key), this.path(key)];
+    rmSync(join(this.folder, `${key}.failed`), { force: true });
+    if (this.has(key)) {
+      try {
+        native.exchange(built, path);
+        rmSync(built, { recursive: true, force: true });
+        return;
+      } catch {
+        // A file system that cannot: there is none for a moment, and who starts then boots.
+        this.drop(key);
+      }
+    }
+    renameSync(built, path);
   }
 
   /** Why it could not be made, if that was lately: a boot that leads to nothing is not tried at each start. */
@@ -220,6 +277,41 @@ export class TemplateStore {
 
   #sizeOf(key: string): number {
     return [RAM, STATE].reduce((sum, name) => sum + statSync(join(this.path(key), name)).blocks * BLOCK, 0);
+  }
+}
+
+/** Its folder; null: there is none. */
+function openFolder(path: string): number | null {
+  try {
+    return openSync(path, 'r');
+  } catch (error) {
+    if (hasErrno(error, 'ENOENT')) return null;
+    throw error;
+  }
+}
+
+/** The template in `folder`. @throws {Error} what is wrong with it */
+function openIn(folder: string, key: string): OpenTemplate {
+  const opened: number[] = [];
+  try {
+    const record = readRecord(join(folder, RECORD));
+    if (record.key !== key) throw new Error('it is that of another template');
+    for (const [name, flags] of [
+      [RAM, 'r+'],
+      [STATE, 'r'],
+    ] as const) {
+      const fd = openSync(join(folder, name), flags);
+      opened.push(fd);
+      if (!sameStamp(stampOf(fstatSync(fd, { bigint: true })), record[name].stamp)) {
+        throw new Error(`the file '${name}' has been changed since the template was made`);
+      }
+    }
+    touch(join(folder, RECORD));
+    const [ram, state] = opened as [number, number];
+    return { record, ram, state };
+  } catch (error) {
+    for (const fd of opened) closeSync(fd);
+    throw error;
   }
 }
 
