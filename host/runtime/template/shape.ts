@@ -68,22 +68,52 @@ export function cpuOf(cpuinfo: string): string {
 }
 
 /** What a VM has that no template has; null: nothing, it can start from one. For the log and the person who reads it. */
-export function whyCold(spec: ColdFacts): string | null {
-  const { shares = [], gpu, hugepages, modules, kernelWords = [], userNetwork } = spec;
-  if (shares.length > 0) return 'folders of the host are shared with it';
-  if (gpu !== undefined) return 'it has a graphics card';
-  if (hugepages !== undefined) return 'its memory is in huge pages';
-  if (userNetwork) return "its way to the internet is QEMU's user network";
-  if (kernelWords.length > 0) return 'its kernel gets words of its own';
-  const { blacklist = [], options = {} } = modules ?? {};
-  if (blacklist.length > 0 || Object.keys(options).length > 0)
-    return 'its kernel modules have options of their own';
+export function whyCold(facts: ColdFacts): string | null {
+  if (facts.userNetwork) return "its way to the internet is QEMU's user network";
+  for (const part of Object.keys(OBSTACLES) as (keyof VmSpec)[]) {
+    const reason = obstacleIn(facts, part);
+    if (reason !== null) return reason;
+  }
   return null;
 }
 
-export type ColdFacts = Pick<VmSpec, 'shares' | 'gpu' | 'hugepages' | 'modules' | 'kernelWords'> & {
-  userNetwork?: unknown;
+export type ColdFacts = Partial<VmSpec> & { userNetwork?: unknown };
+
+type Obstacle<Part extends keyof VmSpec> = ((value: NonNullable<VmSpec[Part]>) => string | null) | null;
+
+/** Of each part of a VM. Null: the shape has it, the VM gets it later, or only the host knows of it. A new part has to be judged here. */
+const OBSTACLES: { readonly [Part in keyof Required<VmSpec>]: Obstacle<Part> } = {
+  assets: null,
+  layers: null,
+  root: null,
+  rootDisk: null,
+  diskFolder: null,
+  memoryMiB: null,
+  hugepages: () => 'its memory is in huge pages',
+  cpus: null,
+  hostname: null,
+  accel: null,
+  start: null,
+  mounts: null,
+  disks: null,
+  shares: (shares) => (shares.length > 0 ? 'folders of the host are shared with it' : null),
+  network: null,
+  modules: ({ blacklist = [], options = {} }) =>
+    blacklist.length > 0 || Object.keys(options).length > 0
+      ? 'its kernel modules have options of their own'
+      : null,
+  gpu: () => 'it has a graphics card',
+  driverLayer: () => 'it has a driver layer',
+  kernelWords: (words) => (words.length > 0 ? 'its kernel gets words of its own' : null),
+  supervisor: null,
+  title: null,
 };
+
+function obstacleIn<Part extends keyof VmSpec>(facts: Partial<VmSpec>, part: Part): string | null {
+  const value: VmSpec[Part] | undefined = facts[part];
+  const obstacle: Obstacle<Part> = OBSTACLES[part];
+  return value === undefined || value === null || obstacle === null ? null : obstacle(value);
+}
 
 function readText(path: string): string {
   try {
