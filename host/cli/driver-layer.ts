@@ -9,6 +9,7 @@ import { inspectLayer, verifyLayer } from '../driver-layer/inspect.ts';
 import type { LayerManifest } from '../driver-layer/manifest.ts';
 import { bootFiles } from '../lib/kernel-set.ts';
 import { printable } from '../lib/logger.ts';
+import { checkLayerSignature, signingKey, trustedKey } from '../lib/signature.ts';
 import { formatSize } from '../lib/size.ts';
 import type { Act } from './commands.ts';
 import { type Context, note, print, printJson } from './context.ts';
@@ -30,6 +31,15 @@ Examples:
   apt-get download libcuda1 libnvidia-ml1 nvidia-smi firmware-nvidia-gsp
   ya-vm driver-layer build --kernel-release 6.1.0-56-amd64 ./modules *.deb`;
 
+const VERIFY_EXAMPLES = `
+The signature is FILE.sig. Exit code 0: the layer is as it was signed.
+
+Examples:
+  openssl genpkey -algorithm ed25519 -out key.pem
+  openssl pkey -in key.pem -pubout -out trusted.pem
+  ya-vm driver-layer build --from-apt --sign key.pem
+  ya-vm driver-layer verify driver.squashfs --key trusted.pem`;
+
 export function define(command: Command, act: Act): void {
   const build = command
     .command('build')
@@ -49,10 +59,12 @@ export function define(command: Command, act: Act): void {
       ).choices(['open', 'proprietary', 'none']),
     )
     .option('--kernel-set <name>', 'build them for the kernel of this set (default: gpu)')
+    .option('--sign <key>', 'sign the layer with this Ed25519 key (PEM): FILE.sig')
     .option('--json', 'print the manifest')
     .addHelpText('after', HELP);
   act(build, async (context, options, [sources]) => {
     const output = resolve(options.output as string);
+    const sign = options.sign === undefined ? undefined : signingKey(options.sign as string);
     const apt = aptRequest(context, options);
     if (apt === undefined && (sources as string[]).length === 0)
       throw usageError('name folders and .deb files, or --from-apt');
@@ -66,6 +78,7 @@ export function define(command: Command, act: Act): void {
         apt,
         kernelRelease: apt?.kernelRelease ?? (options.kernelRelease as string | undefined),
         time: Number.isSafeInteger(epoch) && epoch >= 0 ? epoch : 0,
+        sign,
         signal: interrupts.signal,
       });
     } finally {
@@ -92,6 +105,25 @@ export function define(command: Command, act: Act): void {
     if (options.verify) await verifyLayer(file, manifest);
     if (options.json) await printJson(context, { file, ...manifest });
     else await print(context, ...layerLines(file, manifest));
+    return EXIT.ok;
+  });
+
+  defineVerify(command, act);
+}
+
+function defineVerify(command: Command, act: Act): void {
+  const verify = command
+    .command('verify')
+    .argument('<file>', 'driver layer')
+    .requiredOption('--key <file>', 'the Ed25519 key that is trusted (PEM, public)')
+    .description('whether a driver layer is what was signed, every byte of it')
+    .option('--json', 'print an object')
+    .addHelpText('after', VERIFY_EXAMPLES);
+  act(verify, async (context, options, [path]) => {
+    const file = path as string;
+    await checkLayerSignature(file, trustedKey(options.key as string));
+    if (options.json) await printJson(context, { file, signed: true });
+    else await print(context, printable(`${file}: as it was signed`));
     return EXIT.ok;
   });
 }

@@ -1,5 +1,5 @@
 /** Builds a driver layer: a squashfs of what a driver's folders and packages have, without root. */
-import { createHash } from 'node:crypto';
+import { createHash, type KeyObject } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import {
   chmod,
@@ -19,6 +19,7 @@ import { pipeline } from 'node:stream/promises';
 import { runTool } from '../../initramfs/tool.ts';
 import { runMksquashfs } from '../image/build/mksquashfs.ts';
 import { temporaryFor } from '../image/build/place.ts';
+import { layerStatement, signaturePath, signBytes } from '../lib/signature.ts';
 import { collect } from './collect.ts';
 import { DriverLayerError } from './errors.ts';
 import { type AptRequest, fetchFromApt } from './from-apt.ts';
@@ -35,6 +36,8 @@ export interface LayerBuild {
   kernelRelease?: string;
   /** SOURCE_DATE_EPOCH; default 0. No file is younger. */
   time?: number;
+  /** Signs it: `output`.sig. */
+  sign?: KeyObject;
   signal: AbortSignal;
 }
 
@@ -69,7 +72,8 @@ export async function buildLayer(build: LayerBuild): Promise<LayerManifest> {
       clampTimes: true,
       signal,
     });
-    await rename(temporary, output).catch((cause) => {
+    const signature = build.sign && signBytes(await layerStatement(temporary), build.sign);
+    await putInPlace(temporary, output, signature).catch((cause) => {
       throw new DriverLayerError(`${output}: cannot be written`, { cause });
     });
     return manifest;
@@ -77,6 +81,14 @@ export async function buildLayer(build: LayerBuild): Promise<LayerManifest> {
     await rm(temporary, { force: true });
     await rm(work, { recursive: true, force: true });
   }
+}
+
+/** Between two signed layers there is none that is signed: a signature of before is none of this. */
+async function putInPlace(temporary: string, output: string, signature?: Uint8Array): Promise<void> {
+  const path = signaturePath(output);
+  await rm(path, { force: true });
+  await rename(temporary, output);
+  if (signature !== undefined) await writeFile(path, signature);
 }
 
 /** A folder as it is; a package unpacked. */

@@ -40,7 +40,7 @@ export const INITRAMFS = {
     {
       codes: ['YAVM_E_KERNEL_SIGNATURE'],
       meaning:
-        'YA_VM_KERNEL_KEY is set, and what is to boot is not [signed](initramfs.md#signatures) by that key, or not what was signed; or a key cannot be read',
+        'YA_VM_KERNEL_KEY is set, and a kernel, initramfs or driver layer is not [signed](initramfs.md#signatures) by that key, or not what was signed; or a key cannot be read',
     },
     {
       codes: ['YAVM_E_INITRAMFS_BOOT'],

@@ -1,9 +1,10 @@
 /**
  * Signatures of what VMs boot: Ed25519 over the bytes of manifest.json, which has the hashes of everything else; 64 bytes in
- * `manifest.json.sig`. openssl makes and checks the same: `openssl pkeyutl -sign -rawin`.
+ * `manifest.json.sig`. openssl makes and checks the same: `openssl pkeyutl -sign -rawin`. A driver layer is one large file: what is
+ * signed of it is a text with its size and hash.
  */
-import { createPrivateKey, createPublicKey, type KeyObject, sign, verify } from 'node:crypto';
-import { readFileSync, statSync } from 'node:fs';
+import { createHash, createPrivateKey, createPublicKey, type KeyObject, sign, verify } from 'node:crypto';
+import { createReadStream, readFileSync, statSync } from 'node:fs';
 import { YavmError } from './errors.ts';
 
 const CODE = 'YAVM_E_KERNEL_SIGNATURE';
@@ -33,16 +34,56 @@ export function signaturePath(manifest: string): string {
 export function checkSignature(manifest: string, key: KeyObject): void {
   const path = signaturePath(manifest);
   const hint = 'ya-vm initramfs build --sign KEY, or: ya-vm initramfs sets NAME --sign KEY';
+  const unsigned = `${path}: what is to boot is not signed`;
+  const signature = readSignature(path, unsigned, hint);
   let bytes: Buffer;
-  let signature: Buffer;
   try {
     bytes = readFileSync(manifest);
-    signature = statSync(path).size === SIGNATURE ? readFileSync(path) : Buffer.alloc(0);
   } catch (cause) {
-    throw new YavmError(CODE, `${path}: what is to boot is not signed`, { cause, hint });
+    throw new YavmError(CODE, unsigned, { cause, hint });
   }
   if (!verify(null, bytes, key, signature))
     throw new YavmError(CODE, `${path}: not the trusted key's signature of this manifest`, { hint });
+}
+
+/**
+ * What is signed of a driver layer. @param fd The file, where it is open; its offset stays as it is.
+ * @throws Error it cannot be read
+ */
+export async function layerStatement(file: string, fd?: number): Promise<Uint8Array> {
+  const hash = createHash('sha256');
+  let size = 0;
+  // With `start` it is read by positions.
+  const open = fd === undefined ? {} : { fd, start: 0, autoClose: false };
+  for await (const chunk of createReadStream(file, open) as AsyncIterable<Buffer>) {
+    hash.update(chunk);
+    size += chunk.length;
+  }
+  return Buffer.from(`ya-vm driver layer\nsize ${size}\nsha256 ${hash.digest('hex')}\n`);
+}
+
+/**
+ * Reads all of a driver layer. @param fd As for {@link layerStatement}.
+ * @throws {YavmError} YAVM_E_KERNEL_SIGNATURE: it has no signature, or not this key's
+ */
+export async function checkLayerSignature(file: string, key: KeyObject, fd?: number): Promise<void> {
+  const path = signaturePath(file);
+  const hint = 'ya-vm driver-layer build --sign KEY';
+  const signature = readSignature(path, `${path}: the driver layer is not signed`, hint);
+  const statement = await layerStatement(file, fd).catch((cause) => {
+    throw new YavmError(CODE, `${file}: the driver layer cannot be read`, { cause });
+  });
+  if (!verify(null, statement, key, signature))
+    throw new YavmError(CODE, `${path}: not the trusted key's signature of this driver layer`, { hint });
+}
+
+/** Empty: it has not the size of one. */
+function readSignature(path: string, unsigned: string, hint: string): Buffer {
+  try {
+    return statSync(path).size === SIGNATURE ? readFileSync(path) : Buffer.alloc(0);
+  } catch (cause) {
+    throw new YavmError(CODE, unsigned, { cause, hint });
+  }
 }
 
 function readKey(path: string, kind: 'private' | 'public', hint: string): KeyObject {

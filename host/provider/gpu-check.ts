@@ -9,6 +9,7 @@ import { providerGpu } from '../gpu/options.ts';
 import { cardsAt } from '../gpu/select.ts';
 import { YavmError } from '../lib/errors.ts';
 import { bootFiles } from '../lib/kernel-set.ts';
+import { checkLayerSignature, trustedKey } from '../lib/signature.ts';
 import type { Descriptor } from './descriptor.ts';
 import { selfTestMemory } from './self-test.ts';
 
@@ -64,6 +65,7 @@ export async function checkLayer(descriptor: Descriptor, host: GpuCheckHost): Pr
       "ya-vm driver-layer build; then YA_VM_DRIVER_LAYER=FILE and YA_VM_KERNEL_SET=gpu in the provider's environment",
     );
   }
+  if (env.YA_VM_KERNEL_KEY) await checkLayerSignature(file, trustedKey(env.YA_VM_KERNEL_KEY));
   const { kernelRelease, driverVersion } = await inspect(file);
   if (kernelRelease === release) return `${file}: driver ${driverVersion} for kernel ${release}`;
   throw checkError(

@@ -121,7 +121,7 @@ async function startWith(native: HostNative, asked: VmSpec, options: StartOption
     });
     const { accel } = accelerator;
     phase('accelerator');
-    disks = await openDisks(spec, signal);
+    disks = await openDisks(spec, signal, env.YA_VM_KERNEL_KEY);
     phase('disk');
     const key = bootKey(accel, qemu, assets, cpus);
     const kit: Kit = {

@@ -1,5 +1,5 @@
 /** Signatures of kernels and initramfs: made, checked, and asked for before a VM boots. */
-import { generateKeyPairSync, type KeyObject } from 'node:crypto';
+import { generateKeyPairSync } from 'node:crypto';
 import { appendFileSync, copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -15,23 +15,14 @@ import { registerInitramfs } from '../../initramfs/cli.ts';
 import { openKernelFiles } from '../../initramfs/kernel/source.ts';
 import { MODULES } from '../../initramfs/modules/table.ts';
 import { makeBzImage, makeElf, makeVmlinux, RELEASE, writeTree } from '../lib/kernel-fixture.ts';
+import { writeKeys } from '../lib/signing-keys.ts';
 
 const code = 'YAVM_E_KERNEL_SIGNATURE';
 const folder = mkdtempSync(join(tmpdir(), 'ya-vm-test-'));
 t.teardown(() => rmSync(folder, { recursive: true }));
 
-function writeKeys(name: string): { key: string; trusted: string } {
-  const { privateKey, publicKey } = generateKeyPairSync('ed25519');
-  const pem = (key: KeyObject, type: 'pkcs8' | 'spki') =>
-    key.export({ type, format: 'pem' } as never) as string;
-  const paths = { key: join(folder, `${name}.key`), trusted: join(folder, `${name}.pem`) };
-  writeFileSync(paths.key, pem(privateKey, 'pkcs8'));
-  writeFileSync(paths.trusted, pem(publicKey, 'spki'));
-  return paths;
-}
-
-const mine = writeKeys('mine');
-const other = writeKeys('other');
+const mine = writeKeys(folder, 'mine');
+const other = writeKeys(folder, 'other');
 
 /** Builds a fixture's kernel, signed or not. */
 async function build(name: string, key?: string): Promise<{ kernel: string; initramfs: string; at: string }> {
