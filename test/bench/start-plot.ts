@@ -16,13 +16,13 @@ interface Group {
   bars: Bar[];
 }
 
-/** Middle tones, that can be told from white and from black. What is alike has one colour in all bars. */
+/** Middle tones, whose contrast is 3 and more to both pages' ground. What is alike has one colour in all bars. */
 const COLOURS: Readonly<Record<string, string>> = {
   node: '#8250df',
-  'deploy, disk': '#b37feb',
+  'deploy, disk': '#a371f7',
   QEMU: '#2f81f7',
   restore: '#1b9e9e',
-  answer: '#57ab5a',
+  answer: '#4c9f50',
   kernel: '#848d97',
   agent: '#5d7290',
   drivers: '#bf8700',

@@ -79,7 +79,7 @@ async function measureReply({ accel, say }: BenchContext, env: NodeJS.ProcessEnv
   const group = 'QEMU’s start → first answer of the guest';
   const bar = 'template';
   const part = (phase: string, key: keyof Restore): Figure => ({
-    what: `of it: ${phase}`,
+    what: `first answer: template: ${phase}`,
     value: median(restores.map((restore) => restore[key])),
     unit: 'ms',
     plot: { group, bar, phase },
