@@ -18,7 +18,9 @@ export class FakeMonitor {
   readonly #socket: Socket;
   readonly commands: string[] = [];
   refuse = false;
-  onCommand: (command: string) => void = () => {};
+  onCommand: (command: string, args: Record<string, unknown>) => void = () => {};
+  /** What a command returns, where it is not nothing. */
+  returns: (command: string) => object | undefined = () => undefined;
 
   constructor(socket: Socket) {
     this.#socket = socket;
@@ -48,9 +50,10 @@ export class FakeMonitor {
     this.#socket.end();
   }
 
-  #answer({ execute, id }: { execute: string; id: number }): void {
+  #answer(request: { execute: string; arguments?: Record<string, unknown>; id: number }): void {
+    const { execute, arguments: args = {}, id } = request;
     this.commands.push(execute);
-    this.onCommand(execute);
+    this.onCommand(execute, args);
     if (this.refuse) {
       this.send({ error: { class: 'GenericError', desc: 'not \u001b today' }, id });
       return;
@@ -59,7 +62,7 @@ export class FakeMonitor {
       { label: 'control', filename: 'unix:' },
       { label: 'console', filename: 'pty:/dev/pts/42' },
     ];
-    this.send({ return: execute === 'query-chardev' ? chardevs : {}, id });
+    this.send({ return: this.returns(execute) ?? (execute === 'query-chardev' ? chardevs : {}), id });
   }
 }
 
