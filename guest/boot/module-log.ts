@@ -10,6 +10,8 @@ const MAX_RECORDS = 256;
 /** A record begins with facility × 8 + level; the kernel's own facility is 0, others come from programs. */
 const OTHER_FACILITY = 8;
 const MAX_TEXT = 300;
+/** Modules that speak under another name. NVIDIA's says why it gives up, and then that a part of it, named nvidia-…, has ended. */
+const SPEAKS_AS: ReadonlyMap<string, string> = new Map([['nvidia', 'NVRM: ']]);
 
 export class ModuleLog {
   readonly #native: Native;
@@ -29,11 +31,13 @@ export class ModuleLog {
     }
   }
 
-  /** The kernel's last line since the mark that names the module, else the last of all; empty when it said nothing. */
+  /** The last line since the mark that is the module's or names it, else the kernel's last; empty when it said nothing. */
   lastLine(name: string): string {
     if (this.#fd < 0) return '';
     let last = '';
     let named = '';
+    let spoken = '';
+    const speaker = SPEAKS_AS.get(name);
     const buffer = new Uint8Array(RECORD_SIZE);
     const decoder = new TextDecoder();
     try {
@@ -45,11 +49,12 @@ export class ModuleLog {
         if (!record) continue;
         last = record.text;
         if (last.split('-').join('_').includes(name)) named = last;
+        if (speaker !== undefined && last.startsWith(speaker)) spoken = last;
       }
     } catch {
       // As above.
     }
-    return (named || last).slice(0, MAX_TEXT);
+    return (spoken || named || last).slice(0, MAX_TEXT);
   }
 
   /** Closes the log until the next mark. */
