@@ -15,8 +15,9 @@ function setting(t: Test) {
   const templates = mkdtempSync('/tmp/yavm-');
   t.teardown(() => rmSync(templates, { recursive: true, force: true }));
   const accel = process.env.YAVM_TEST_ACCEL ?? 'tcg';
+  const own = privateEnvironment(t);
   const env = {
-    ...privateEnvironment(t),
+    ...own,
     YA_VM_TEMPLATES: templates,
     YA_VM_START: 'auto',
     YA_VM_ACCEL: accel,
