@@ -69,19 +69,54 @@ export function mke2fsArguments(file: string): string[] {
 
 /** Makes a disk. @throws {YavmError} YAVM_E_ROOT_DISK, YAVM_E_DISK_FULL, YAVM_E_MKE2FS_MISSING, YAVM_E_MKE2FS */
 export async function makeDisk(request: DiskRequest, signal?: AbortSignal): Promise<OpenDisk> {
+  const { made, ...disk } = startDisk(request, signal);
+  try {
+    await made;
+    return disk;
+  } catch (error) {
+    closeSync(disk.fd);
+    throw error;
+  }
+}
+
+/** A disk that has its size, and perhaps no file system yet. */
+export interface StartedDisk extends OpenDisk {
+  /** Resolves when it is there; rejects as {@link makeDisk}. What was to be kept has no name any more then. */
+  made: Promise<void>;
+}
+
+/**
+ * Begins to make a disk. QEMU may have it meanwhile, as long as its guest does not look at it.
+ * @throws {YavmError} YAVM_E_ROOT_DISK
+ */
+export function startDisk(request: DiskRequest, signal?: AbortSignal): StartedDisk {
   const { usable, keep, preallocate = 0, folder = diskFolder() } = request;
   if (!(usable >= MIN_DISK && usable <= MAX_DISK)) {
     throw new YavmError('YAVM_E_ROOT_DISK', `a disk of ${usable} bytes: outside ${MIN_DISK}…${MAX_DISK}`);
   }
   const { fd, size } = keep === undefined ? openAnonymous(folder) : openKept(keep);
   const name = keep ?? "the VM's disk";
+  const remove = () => {
+    if (size === 0 && keep !== undefined) unlinkSync(keep);
+  };
   try {
-    if (size > 0) checkFormat(fd, name);
-    else await make({ fd, name, size: diskFileSize(usable), preallocate }, signal);
-    return { fd, kept: keep !== undefined };
+    const kept = keep !== undefined;
+    if (size > 0) {
+      checkFormat(fd, name);
+      return { fd, kept, made: Promise.resolve() };
+    }
+    const disk = { fd, name, size: diskFileSize(usable), preallocate };
+    setSize(disk);
+    const made = format(disk, signal).catch((error) => {
+      remove();
+      throw error;
+    });
+    // Whoever waits for it hears of it; it may be that nobody comes to that.
+    made.catch(() => {});
+    return { fd, kept, made };
   } catch (error) {
     closeSync(fd);
-    if (size === 0 && keep !== undefined) unlinkSync(keep);
+    remove();
     throw error;
   }
 }
@@ -152,12 +187,15 @@ interface NewDisk {
   preallocate: number;
 }
 
-async function make({ fd, name, size, preallocate }: NewDisk, signal?: AbortSignal): Promise<void> {
+function setSize({ fd, name, size }: NewDisk): void {
   try {
     ftruncateSync(fd, size);
   } catch (cause) {
     throw new YavmError('YAVM_E_ROOT_DISK', `${name} cannot have ${size} bytes`, { cause });
   }
+}
+
+async function format({ fd, name, size, preallocate }: NewDisk, signal?: AbortSignal): Promise<void> {
   if (preallocate > 0) {
     const length = String(Math.min(preallocate, size));
     const failed = await runOn(fd, 'fallocate', ['--length', length, FILE], signal);

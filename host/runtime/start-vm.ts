@@ -31,7 +31,7 @@ import type { OpenTemplate } from './template/store.ts';
 import type { Phase, PhaseName, StartChoice, VmRecord, VmSpec } from './types.ts';
 import type { UserNetwork } from './user-network.ts';
 import { Vm } from './vm.ts';
-import { openDisks } from './vm-disks.ts';
+import { startDisks } from './vm-disks.ts';
 import { bootDeadline, checkSpec, lockingTime, planNics } from './vm-plan.ts';
 
 export interface StartOptions {
@@ -106,6 +106,7 @@ async function startWith(native: HostNative, asked: VmSpec, options: StartOption
   const base = runBase(env);
   cleanUp(base, native, logger);
   let disks: DiskArguments[] = [];
+  let made = Promise.resolve();
   let cards: PassedCard[] = [];
   try {
     cards = claimCards(spec, native);
@@ -121,7 +122,7 @@ async function startWith(native: HostNative, asked: VmSpec, options: StartOption
     });
     const { accel } = accelerator;
     phase('accelerator');
-    disks = await openDisks(spec, signal, env.YA_VM_KERNEL_KEY);
+    ({ disks, made } = await startDisks(spec, signal, env.YA_VM_KERNEL_KEY));
     phase('disk');
     const key = bootKey(accel, qemu, assets, cpus);
     const kit: Kit = {
@@ -142,15 +143,20 @@ async function startWith(native: HostNative, asked: VmSpec, options: StartOption
       cards,
     };
     const vm = (await startFromTemplate(kit, choice, qemu)) ?? (await startFromBoot(kit));
-    await vm.configure(spec, kit.bootDeadline, signal).catch(async (error) => {
+    try {
+      // By now they are, as a rule; no guest looks at its disks before.
+      await made;
+      await vm.configure(spec, kit.bootDeadline, signal);
+    } catch (error) {
       await vm.kill();
       throw error;
-    });
+    }
     phase('file systems');
     // The start is over: of 39 MB of Node's code and constants, what follows needs a quarter.
     native.dropProgramPages();
     return vm;
   } finally {
+    await made.catch(() => {});
     for (const { fd } of disks) native.close(fd);
     for (const { lock } of cards) closeSync(lock);
   }
