@@ -141,8 +141,8 @@ export interface OutboundSetup {
   /** Whether there is a way out for IPv6. */
   ipv6: boolean;
   published: readonly PublishedPort[];
-  /** The way out is a passt that cannot do half-closed connections; see outbound/half-closed.ts. */
-  mendsHalfClosed?: boolean;
+  /** The way out is a passt with faults that the filter makes up for; see outbound/half-closed.ts, outbound/patience.ts. */
+  mendsOldPasst?: boolean;
 }
 
 export interface Refusal {

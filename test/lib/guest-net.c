@@ -128,10 +128,14 @@ static int ListenFirst(char **words) {
   return close(fd);
 }
 
-/* send HOST PORT BYTES: that many digits and a NUL, which ends it; prints what the other side says to that, and milliseconds. */
-static int Send(char **words) {
+/*
+ * send HOST PORT BYTES: that many digits and a NUL, which ends it; prints what the other side says to that, and milliseconds.
+ * A fourth word goes before them, as a line.
+ */
+static int Send(int count, char **words) {
   int fd = MustConnect(words[0], words[1]);
   long began = Now();
+  if (count > 3) WriteLine(fd, words[3]);
   memset(piece, '0', sizeof piece);
   for (long long left = atoll(words[2]); left > 0;) {
     size_t part = left < (long long)sizeof piece ? (size_t)left : sizeof piece;
@@ -144,11 +148,15 @@ static int Send(char **words) {
   return 0;
 }
 
-/* receive HOST PORT BYTES: asks for them, and passes them to stdout, or with a fourth word counts them and milliseconds. */
+/*
+ * receive HOST PORT BYTES: asks for them, and passes them to stdout, or with a fourth word counts them and milliseconds. A fifth
+ * is for how many seconds it reads nothing.
+ */
 static int Receive(int count, char **words) {
   int fd = MustConnect(words[0], words[1]);
   long began = Now();
   WriteLine(fd, words[2]);
+  if (count > 4) sleep(atoi(words[4]));
   long long got = Drain(fd, count > 3 ? -1 : 1);
   if (count > 3) printf("%lld\n%ld\n", got, Now() - began);
   return 0;
@@ -289,7 +297,7 @@ int main(int count, char **words) {
   if (!strcmp(verb, "try") && count >= 2) return Try(count, words);
   if (!strcmp(verb, "talk") && count == 3) return Talk(words);
   if (!strcmp(verb, "listen-first") && count == 3) return ListenFirst(words);
-  if (!strcmp(verb, "send") && count == 3) return Send(words);
+  if (!strcmp(verb, "send") && count >= 3) return Send(count, words);
   if (!strcmp(verb, "receive") && count >= 3) return Receive(count, words);
   if (!strcmp(verb, "many") && count == 4) return Many(words);
   if (!strcmp(verb, "fetch") && count == 3) return Fetch(words);

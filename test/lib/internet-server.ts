@@ -5,7 +5,8 @@ import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { createServer as createHttpServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { createServer, type Socket } from 'node:net';
-import { finished } from 'node:stream';
+import { finished, Readable } from 'node:stream';
+import { setTimeout } from 'node:timers/promises';
 import { type DnsQuestion, serveDns, type Zone } from './dns-server.ts';
 
 /** What internet.ts tells this process. Each is answered with `done`, in order. */
@@ -28,7 +29,15 @@ export interface Seen {
   open: number;
 }
 
-export const PORTS = { http: [80, 8080, 443], echo: 7, sink: 9, source: 19, half: 20, late: 21 } as const;
+export const PORTS = {
+  http: [80, 8080, 443],
+  echo: 7,
+  sink: 9,
+  source: 19,
+  half: 20,
+  late: 21,
+  slow: 22,
+} as const;
 /** Bytes of the content that repeats; see contentHash. */
 const BLOCK = 64 * 1024;
 
@@ -120,27 +129,42 @@ function speakFirst(socket: Socket): void {
 }
 
 /** Counts what comes up to a NUL or the end, and tells it: `SIZE SHA256`. */
-function swallow(socket: Socket): void {
+function swallow(socket: Socket, pieces: Readable = socket): void {
   const hash = createHash('sha256');
   let bytes = 0;
   const tell = () => socket.end(`${bytes} ${hash.digest('hex')}\n`);
-  socket.on('data', (piece) => {
+  pieces.on('data', (piece: Buffer) => {
     const last = piece.at(-1) === 0;
     const counted = last ? piece.subarray(0, -1) : piece;
     hash.update(counted);
     bytes += counted.length;
     if (!last) return;
-    socket.off('end', tell);
+    pieces.off('end', tell);
     tell();
   });
-  socket.on('end', tell);
+  pieces.on('end', tell);
+}
+
+/** Milliseconds between two pieces for who is slow. */
+const SLOW = 250;
+
+/** What comes, slowly for as many milliseconds as the first line says: no end is seen before. */
+async function* slowly(socket: Socket): AsyncGenerator<Buffer> {
+  let until = 0;
+  const left = () => Math.max(0, until - Date.now());
+  for await (const piece of socket.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
+    until ||= Date.now() + Number(/^\d+/.exec(piece.toString('latin1', 0, 20))?.[0] ?? 0);
+    await setTimeout(piece.at(-1) === 0 ? left() : Math.min(SLOW, left()));
+    yield piece;
+  }
+  await setTimeout(left());
 }
 
 /** Once the other side has no more to say: an answer, and a second later its end. */
 function answerLate(socket: Socket): void {
   socket.resume().on('end', () => {
     socket.write('late answer');
-    setTimeout(() => socket.end(), 1000);
+    void setTimeout(1000).then(() => socket.end());
   });
 }
 
@@ -161,7 +185,10 @@ async function serve(addresses: readonly string[]): Promise<void> {
   await listenTcp(PORTS.echo, (socket) => void socket.pipe(socket));
   await listenTcp(PORTS.half, speakFirst);
   await listenTcp(PORTS.late, answerLate);
-  await listenTcp(PORTS.sink, swallow);
+  await listenTcp(PORTS.sink, (socket) => swallow(socket));
+  await listenTcp(PORTS.slow, (socket) =>
+    swallow(socket, Readable.from(slowly(socket), { objectMode: true })),
+  );
   await listenTcp(PORTS.source, pour);
   // On each address by itself: an answer comes from the one that was asked.
   for (const address of addresses) {

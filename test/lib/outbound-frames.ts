@@ -38,6 +38,7 @@ export interface TcpFields {
   acknowledgement?: number;
   flags?: string;
   data?: Uint8Array;
+  window?: number;
   /** In words of 32 bits. */
   offset?: number;
 }
@@ -98,7 +99,7 @@ export function tcp(address: Omit<IpFields, 'protocol'>, fields: TcpFields, oute
   const segment = Buffer.concat([
     ...[u16(fields.from ?? 40_000), u16(fields.to), u32(fields.sequence ?? 1000)],
     ...[u32(fields.acknowledgement ?? 0), Buffer.from([(fields.offset ?? 5) << 4, flags])],
-    ...[u16(65_535), u16(0), u16(0), fields.data ?? new Uint8Array()],
+    ...[u16(fields.window ?? 65_535), u16(0), u16(0), fields.data ?? new Uint8Array()],
   ]);
   return ethernet(ip(withChecksum(segment, 16, address, PROTOCOL.tcp), { ...address, protocol: 6 }), outer);
 }
@@ -164,6 +165,7 @@ export interface Read {
   ports: [from: number, to: number];
   sequence: number;
   acknowledgement: number;
+  window: number;
   flags: string;
   /** Of ICMP. */
   type: number;
@@ -196,6 +198,7 @@ export function read(frame: Uint8Array): Read {
     ports: [inner.readUInt16BE(0), inner.readUInt16BE(2)],
     sequence: isTcp ? inner.readUInt32BE(4) : 0,
     acknowledgement: isTcp ? inner.readUInt32BE(8) : 0,
+    window: isTcp ? inner.readUInt16BE(14) : 0,
     flags: isTcp ? [...FLAGS].filter((_, bit) => inner[13]! & (1 << bit)).join('') : '',
     type: isIcmp ? inner[0]! : -1,
     code: isIcmp ? inner[1]! : -1,

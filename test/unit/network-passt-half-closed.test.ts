@@ -91,7 +91,7 @@ class Scene {
     const policy = { unrestricted: true, rules: [] };
     this.passt = new OldPasst((frame) => this.#fromPasst.push(frame));
     this.#filter = new Filter(
-      { policy, published: [], ipv6: false, dns: { ipv4: GATEWAY.ipv4, ipv6: null }, mendsHalfClosed: true },
+      { policy, published: [], ipv6: false, dns: { ipv4: GATEWAY.ipv4, ipv6: null }, mendsOldPasst: true },
       {
         policy: new Policy(policy, own, (names) => new ResolvedNames(names)),
         refusals: new Refusals(silentLogger),

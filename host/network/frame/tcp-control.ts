@@ -16,6 +16,8 @@ export interface Control {
   sequence: number;
   /** Null: without an acknowledgement. */
   acknowledgement: number | null;
+  /** As on the wire; default 0. */
+  window?: number;
   /** TCP_FLAG…; that of an acknowledgement comes with one. */
   flags: number;
 }
@@ -34,6 +36,7 @@ export function writeControl(into: Uint8Array, control: Control): number {
   writeU32(into, tcp + TCP.acknowledgement, control.acknowledgement ?? 0);
   into[tcp + TCP.offset] = (TCP.header / 4) << 4;
   into[tcp + TCP.flags] = control.flags | (control.acknowledgement === null ? 0 : TCP_FLAG.ack);
+  writeU16(into, tcp + TCP.window, control.window ?? 0);
   writeTransportChecksum(into, ip, tcp, TCP.header, IP_PROTOCOL.tcp, TCP.checksum);
   return tcp + TCP.header;
 }

@@ -19,7 +19,7 @@ export type Emit = (side: 'guest' | 'upstream', bytes: Uint8Array, length: numbe
 const RATE = 2000;
 
 /** A flow's segment, but for its ends; numbers of 32 bits, signed or not. */
-type Segment = Pick<Control, 'sequence' | 'acknowledgement' | 'flags'>;
+type Segment = Pick<Control, 'sequence' | 'acknowledgement' | 'flags' | 'window'>;
 
 export class Answers {
   readonly #neighbours: Neighbours;
@@ -101,9 +101,9 @@ export class Answers {
     this.#toGuest(flow, { sequence, acknowledgement, flags: TCP_FLAG.fin });
   }
 
-  /** As the guest would. */
-  acknowledgeForUpstream(flow: Flow, sequence: number, acknowledgement: number): void {
-    this.#toUpstream(flow, { sequence, acknowledgement, flags: 0 });
+  /** As the guest would. `window`: as on the wire. */
+  acknowledgeForUpstream(flow: Flow, sequence: number, acknowledgement: number, window = 0): void {
+    this.#toUpstream(flow, { sequence, acknowledgement, window, flags: 0 });
   }
 
   #toGuest(flow: Flow, segment: Segment): void {

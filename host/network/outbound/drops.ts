@@ -40,7 +40,7 @@ export const DROP = {
   'no-way-out': 20,
   /** A cable had no room. */
   full: 21,
-  /** The guest got the same from the filter, in another form. */
+  /** Who it was for gets the same from the filter, in another form, or has it. */
   replaced: 22,
 } as const;
 

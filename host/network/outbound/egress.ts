@@ -101,6 +101,8 @@ export class Egress {
     this.#state.tcp.touch(flow, this.#state.now);
     if (flow.half !== null) return flow.half.fromGuest(packet) || this.#state.drop(DROP.replaced);
     if ((flags & (TCP_FLAG.syn | TCP_FLAG.fin)) !== 0) this.#turns(packet, flow);
+    if (flow.patience !== null) return flow.patience.fromGuest(packet) || this.#state.drop(DROP.replaced);
+    this.#state.patient?.look(packet, flow, this.#state.now);
     return true;
   }
 
@@ -111,6 +113,7 @@ export class Egress {
     const ends = (flags & (TCP_FLAG.fin | TCP_FLAG.ack | TCP_FLAG.rst)) === (TCP_FLAG.fin | TCP_FLAG.ack);
     if (!ends || flow.ended !== SIDE.guest || flow.stream !== null) return;
     flow.half = this.#state.halfClosed?.begin(packet, flow, this.#state.now) ?? null;
+    if (flow.half !== null) flow.patience = null;
   }
 
   /** A segment of no connection: the guest is told so, as the other side would tell it. */
@@ -151,6 +154,8 @@ export class Egress {
       const again = flow.heard === SIDE.guest && ((sequence + 1) | 0) === flow.guestNext;
       return again || this.#state.drop(DROP['tcp-flags']);
     }
+    // passt of 2023-03 resets a connection whose first segment it gets once more, before or after it has answered that.
+    if (this.#state.patient !== null && isRepeated(packet, flow)) return this.#state.drop(DROP.replaced);
     if (flow.heard === SIDE.guest) return true;
     const reason = this.#objection('tcp', packet, local, flow.remotePort, flow.dns);
     return reason === null || this.#refuse(packet, 'tcp', flow.remotePort, reason);
@@ -281,6 +286,11 @@ export class Egress {
     const address = packet.addressAt(packet.destination);
     this.#state.refusals.add(`${protocol} ${endText(address, DNS_PORT)}`, 'name-not-listed', name);
   }
+}
+
+/** A first segment, when the guest has sent nothing but that. */
+function isRepeated({ bytes, transport }: Packet, flow: Flow): boolean {
+  return ((readU32(bytes, transport + TCP.sequence) + 1) | 0) === flow.guestNext;
 }
 
 /** `93.184.216.34:443`, `[2001:db8::1]:443` */

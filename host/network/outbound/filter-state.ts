@@ -7,6 +7,7 @@ import { DROP, Drops } from './drops.ts';
 import { exchangeIdle, type Flow, FlowTable, SIDE, tcpEnding, tcpIdle } from './flows.ts';
 import { HalfClosedFlows } from './half-closed.ts';
 import { Neighbours } from './neighbours.ts';
+import { PatientFlows } from './patience.ts';
 import type { Policy } from './policy.ts';
 import type { Refusals } from './refusals.ts';
 
@@ -23,7 +24,7 @@ export interface FilterParts {
   emit: Emit;
 }
 
-export type FilterSetup = Pick<OutboundSetup, 'policy' | 'dns' | 'ipv6' | 'published' | 'mendsHalfClosed'>;
+export type FilterSetup = Pick<OutboundSetup, 'policy' | 'dns' | 'ipv6' | 'published' | 'mendsOldPasst'>;
 
 export class FilterState {
   readonly policy: Policy;
@@ -37,6 +38,7 @@ export class FilterState {
   readonly exchanges: FlowTable;
   /** Null: the way out does it right. */
   readonly halfClosed: HalfClosedFlows | null;
+  readonly patient: PatientFlows | null;
   readonly ipv6: boolean;
   /** Guest ports that others may connect to: `tcp 80`. */
   readonly published: ReadonlySet<string>;
@@ -53,7 +55,8 @@ export class FilterState {
     this.ipv6 = setup.ipv6;
     this.neighbours = new Neighbours(setup.dns);
     this.answers = new Answers(this.neighbours, emit);
-    this.halfClosed = setup.mendsHalfClosed ? new HalfClosedFlows(this.answers) : null;
+    this.halfClosed = setup.mendsOldPasst ? new HalfClosedFlows(this.answers) : null;
+    this.patient = setup.mendsOldPasst ? new PatientFlows(this.answers) : null;
     this.guard = new DnsGuard(!setup.policy.unrestricted, policy.resolved);
     const ipv6 = setup.dns.ipv6 === null ? null : parseIp(setup.dns.ipv6);
     this.dns = [parseIp(setup.dns.ipv4), ipv6, ipv6];

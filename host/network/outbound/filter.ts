@@ -41,10 +41,12 @@ export class Filter {
   /** What has to be done after some time: where `busy`, a few times a second. */
   tick(now: number): void {
     this.#state.halfClosed?.tick(now);
+    this.#state.patient?.tick(now);
   }
 
   get busy(): boolean {
-    return this.#state.halfClosed !== null && this.#state.halfClosed.size > 0;
+    const { halfClosed, patient } = this.#state;
+    return (halfClosed !== null && halfClosed.size > 0) || (patient !== null && patient.size > 0);
   }
 
   get drops(): Drops {

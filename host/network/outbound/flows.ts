@@ -7,6 +7,7 @@ import { ipv4Bytes } from '../frame/address.ts';
 import { IP_PROTOCOL, readU16, readU32 } from '../frame/layout.ts';
 import type { DnsStream } from './dns-stream.ts';
 import type { HalfClosed } from './half-closed.ts';
+import type { Patience } from './patience.ts';
 
 /** Which of the guest's addresses a flow has. */
 export const LOCAL = { ipv4: 0, ipv6: 1, linkLocal: 2 } as const;
@@ -57,6 +58,7 @@ export class Flow {
   remoteNext = 0;
   guestScale = 0;
   half: HalfClosed | null = null;
+  patience: Patience | null = null;
 
   /** Next in its bucket; neighbours in its list, the newer and the older. */
   next: Flow | null = null;

@@ -10,6 +10,8 @@
  * So the guest's acknowledgements are kept from it. When the guest has all that has come, and it is quiet, one is let through,
  * as a question: silence means that the server has ended; bytes mean that it has not, and then an acknowledgement far ahead gets
  * passt to begin again from a number that nothing else can have. What comes from there on is put back to where it belongs.
+ *
+ * The same jump keeps it from giving up a server that has not said anything yet, see patience.ts: here it takes it at its word.
  */
 import { IP_PROTOCOL, readU32, TCP, TCP_FLAG, writeU16, writeU32 } from '../frame/layout.ts';
 import { writeTransportChecksum } from '../frame/write-ip.ts';
@@ -21,6 +23,9 @@ import type { Packet } from './packet.ts';
 const WINDOW = 1 << 20;
 /** How far ahead the numbers begin again: more than a window, less than passt takes for the past (2^24). */
 const JUMP = 1 << 22;
+/** The same as long as nothing has come, after so many milliseconds; passt has to look at the first ones before there are eight. */
+const SILENT_JUMP = 1 << 21;
+const SILENT = 5000;
 /** Milliseconds of quiet before the first question, and at most before one. */
 const FIRST_QUIET = 300;
 const MOST_QUIET = 5000;
@@ -63,6 +68,8 @@ type Stage = 'open' | 'asked' | 'again' | 'ended';
 export class HalfClosed {
   readonly #flow: Flow;
   readonly #answers: Answers;
+  /** passt waits for an acknowledgement, with reason or without one, and not for ever. */
+  readonly #impatient: boolean;
   /** What the guest had got when it ended: passt's bytes begin here. Numbers are signed, as their differences are. */
   readonly #base: number;
   /** Behind the guest's end. */
@@ -72,7 +79,7 @@ export class HalfClosed {
   /** Behind the last byte that came. */
   #next: number;
   #stage: Stage = 'open';
-  /** `again`: the first of the new numbers. */
+  /** The first of the newest numbers; what was sent with older ones comes again. */
   #mark = 0;
   #ended = false;
   #seen: number;
@@ -82,6 +89,7 @@ export class HalfClosed {
   constructor(packet: Packet, flow: Flow, answers: Answers, now: number) {
     this.#flow = flow;
     this.#answers = answers;
+    this.#impatient = flow.patience !== null;
     this.#base = readU32(packet.bytes, packet.transport + TCP.acknowledgement) | 0;
     this.#end = flow.guestNext;
     this.#next = flow.remoteNext;
@@ -113,6 +121,8 @@ export class HalfClosed {
       return false;
     }
     const sequence = readU32(bytes, transport + TCP.sequence) | 0;
+    const old = this.#shift !== 0 && ((sequence - this.#mark) | 0) < 0;
+    if (data > 0 && this.#stage === 'open' && old) return false;
     if (data > 0 && this.#stage !== 'open') {
       this.#seen = now;
       if (this.#stage === 'asked') {
@@ -126,14 +136,16 @@ export class HalfClosed {
       this.#stage = 'open';
     }
     if (flags & TCP_FLAG.fin) this.#ended = true;
-    const next = (sequence - this.#shift + data) | 0;
+    // Without data, the number says where passt was when it had not looked at the newest ones.
+    const shift = old && data === 0 ? (sequence - this.#next) | 0 : this.#shift;
+    const next = (sequence - shift + data) | 0;
     if (data > 0) this.#seen = now;
     if (data > 0 && ((next - this.#next) | 0) > 0) {
       this.#next = next;
       this.#quiet = FIRST_QUIET;
     }
-    if (this.#shift !== 0) {
-      writeU32(bytes, transport + TCP.sequence, (sequence - this.#shift) >>> 0);
+    if (shift !== 0) {
+      writeU32(bytes, transport + TCP.sequence, (sequence - shift) >>> 0);
       checksum(packet);
     }
     return true;
@@ -146,7 +158,8 @@ export class HalfClosed {
     const waited = now - this.#seen;
     switch (this.#stage) {
       case 'open':
-        // Until a byte comes after the guest's end, passt does all of it right.
+        // Until a byte comes after the guest's end, passt does all of it right, but for its patience.
+        if (this.#next === this.#base && this.#impatient && waited >= SILENT) this.#putOff(now);
         if (this.#next === this.#base || flow.guestAcknowledged !== this.#next || waited < this.#quiet)
           return false;
         if (((this.#next - this.#base) | 0) >= WINDOW) return this.#giveUp();
@@ -168,6 +181,14 @@ export class HalfClosed {
         this.#answers.finishForGuest(flow, this.#next, this.#end);
         return false;
     }
+  }
+
+  /** passt counts anew what it waits for. */
+  #putOff(now: number): void {
+    this.#seen = now;
+    this.#mark = (this.#next + this.#shift + SILENT_JUMP) | 0;
+    this.#shift = (this.#mark - this.#base) | 0;
+    this.#acknowledge(this.#mark);
   }
 
   /** Better none of it than a part that looks like all. */

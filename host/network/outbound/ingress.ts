@@ -76,10 +76,14 @@ export class Ingress {
       // Until the guest says something: this is what it would acknowledge.
       flow.guestAcknowledged = (readU32(bytes, transport + TCP.sequence) + 1) | 0;
     }
+    if (flags & TCP_FLAG.syn) {
+      this.#state.patient?.begin(flow, readU32(bytes, transport + TCP.sequence) + 1, now);
+    }
     if (flow.half === null) {
       const controls = (flags & TCP_FLAG.syn ? 1 : 0) + (flags & TCP_FLAG.fin ? 1 : 0);
       flow.remoteNext = (readU32(bytes, transport + TCP.sequence) + data + controls) | 0;
     }
+    if (flow.patience !== null && (data > 0 || flags & TCP_FLAG.fin)) flow.patience.fromUpstream(now);
     flow.heard |= SIDE.remote;
     if (flags & TCP_FLAG.fin) flow.ended |= SIDE.remote;
     if (flags & TCP_FLAG.rst) flow.reset = true;

@@ -120,7 +120,7 @@ async function throughPasst(options: OutboundOptions): Promise<Outbound> {
     ipv6,
     mtu,
     dns,
-    mendsHalfClosed: isOld(program),
+    mendsOldPasst: isOld(program),
     failed: keeper.failed,
     restarts: () => keeper.restarts,
     close: () => keeper.close(),
@@ -157,7 +157,7 @@ interface WayOut {
   ipv6: boolean;
   mtu: number;
   dns: { ipv4: string | null; ipv6: string | null };
-  mendsHalfClosed?: boolean;
+  mendsOldPasst?: boolean;
   failed: Promise<YavmError>;
   restarts(): number;
   close(): Promise<void>;
@@ -178,7 +178,7 @@ async function open(options: OutboundOptions, way: WayOut): Promise<Outbound> {
       dns: { ipv4: dns.ipv4 ?? INET.gateway, ipv6: dns.ipv6 },
       ipv6,
       published: publish,
-      mendsHalfClosed: way.mendsHalfClosed ?? false,
+      mendsOldPasst: way.mendsOldPasst ?? false,
     });
   } catch (error) {
     if (guest !== null) native.close(guest);
