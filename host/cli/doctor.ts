@@ -12,7 +12,7 @@ import type { Act } from './commands.ts';
 import { type Context, print, printJson, styleOf } from './context.ts';
 import { CHECKS, type CheckRow, type Finding, type Status } from './doctor/checks.ts';
 import { probeKvm } from './doctor/kvm.ts';
-import { hostProbes, type Probes } from './doctor/probes.ts';
+import { hostProbes, type Probes, type TemplateFacts } from './doctor/probes.ts';
 import { EXIT } from './exit.ts';
 
 export function define(command: Command, act: Act): void {
@@ -104,8 +104,19 @@ export function realProbes(context: Context, boot: boolean, kernelSet?: string):
     assets,
     kernel: () => dirname(bootFiles(context.env, kernelSet).manifest),
     passt: () => tryPasst(loadNative(), context.env),
+    templates: () => templateFacts(context.env),
     acceleration: () => probeKvm({ assets, boot, log: context.log, env: context.env }),
   };
+}
+
+async function templateFacts(env: Context['env']): Promise<TemplateFacts> {
+  const { startChoice } = await import('../runtime/template/choose.ts');
+  const { TemplateStore } = await import('../runtime/template/store.ts');
+  const store = new TemplateStore(env);
+  const { folder, limit } = store;
+  const listed = store.list();
+  const size = listed.reduce((sum, each) => sum + each.size, 0);
+  return { choice: startChoice(undefined, env), folder, limit, size, count: listed.length };
 }
 
 /** A user without an entry in passwd, as containers have them, goes by number. */

@@ -1,6 +1,6 @@
 import t from 'tap';
 import { atLeast, CHECKS, type Status } from '../../host/cli/doctor/checks.ts';
-import { hostProbes, type Probes } from '../../host/cli/doctor/probes.ts';
+import { hostProbes, type Probes, type TemplateFacts } from '../../host/cli/doctor/probes.ts';
 import { doctor } from '../../host/cli/doctor.ts';
 import { EXIT } from '../../host/cli/exit.ts';
 import { YavmError } from '../../host/lib/errors.ts';
@@ -15,6 +15,14 @@ const MANIFEST = JSON.stringify({
 });
 
 /** A host on which all is well. `files`: texts by path. */
+const TEMPLATES: TemplateFacts = {
+  choice: 'auto',
+  folder: '/home/ann/.cache/ya-vm/templates',
+  limit: 4 * GIB,
+  size: 174 * 1024 ** 2,
+  count: 2,
+};
+
 function probes(change: Partial<Probes> = {}, files: Record<string, string> = {}): Probes {
   const texts: Record<string, string> = {
     '/proc/meminfo': MEMINFO,
@@ -41,6 +49,7 @@ function probes(change: Partial<Probes> = {}, files: Record<string, string> = {}
     fileSystem: async () => ({ free: 10 * GIB, inMemory: false }),
     sha256: async (path) => (path.endsWith('vmlinux') ? 'aa' : 'bb'),
     passt: async () => ({ path: '/usr/bin/passt', version: '2025', tcpDns: true }),
+    templates: async () => TEMPLATES,
     acceleration: async () => ({ usable: true, reason: '' }),
     ...change,
   };
@@ -58,6 +67,17 @@ t.test('a host on which all is well: exit code 0, a line a check', async (t) => 
   const lines = context.out().trimEnd().split('\n');
   t.equal(lines.filter((line) => line.startsWith('✔ ')).length, CHECKS.length);
   t.equal(lines.at(-1), 'All is well.');
+});
+
+t.test('templates: what there is, and that none are wanted', async (t) => {
+  t.match(await find('templates', probes()), {
+    status: 'ok',
+    detail: /^2, 174 MiB of at most 4 GiB; \/home/,
+  });
+  const cold = probes({ templates: async () => ({ ...TEMPLATES, choice: 'cold' }) });
+  t.match(await find('templates', cold), { status: 'ok', detail: /YA_VM_START=cold/ });
+  const none = probes({ templates: async () => ({ ...TEMPLATES, limit: 0 }) });
+  t.match(await find('templates', none), { status: 'ok', detail: /YA_VM_TEMPLATES_LIMIT=0/ });
 });
 
 const cases: [string, string, Probes, Status, RegExp, RegExp][] = [
@@ -254,6 +274,14 @@ const cases: [string, string, Probes, Status, RegExp, RegExp][] = [
     /^export XDG_CACHE_HOME/,
   ],
   [
+    'no room for templates',
+    'templates',
+    probes({ fileSystem: async () => ({ free: 100 * 1024 ** 2, inMemory: false }) }),
+    'warn',
+    /^2, 174 MiB of at most 4 GiB; .*100 MiB free.*VMs boot$/,
+    /YA_VM_TEMPLATES=/,
+  ],
+  [
     'a full disk',
     'cache folder',
     probes({ fileSystem: async () => ({ free: 100 * 1024 ** 2, inMemory: false }) }),
@@ -291,7 +319,7 @@ t.test('a missing program fails the whole, with the command that installs it', a
   });
   t.equal(await doctor(context, {}, missing), EXIT.unhealthy);
   t.match(context.out(), /✘ qemu +qemu-system-x86_64 is not installed\n +→ sudo apt-get install x\n/);
-  t.match(context.out(), /cannot run VMs here yet: 2 of 17 checks failed\.\n$/);
+  t.match(context.out(), /cannot run VMs here yet: 2 of 18 checks failed\.\n$/);
 });
 
 t.test('the way to the internet', async (t) => {

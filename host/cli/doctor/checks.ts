@@ -51,6 +51,7 @@ export const CHECKS: readonly CheckRow[] = [
   { name: 'run folder', check: checkRunFolder },
   { name: 'disk folder', check: checkDiskFolder },
   { name: 'cache folder', check: checkCacheFolder },
+  { name: 'templates', check: checkTemplates },
 ];
 
 function checkMachine({ platform, architecture }: Probes): Finding {
@@ -239,6 +240,22 @@ async function checkCacheFolder(probes: Probes): Promise<Finding> {
   const asked = { what: 'kernels and templates', least: GIB, elsewhere };
   const found = await checkSpace(probes, probes.cache, asked);
   return found.status === 'fail' ? { ...found, status: 'warn' } : found;
+}
+
+const TEMPLATES_ELSEWHERE = 'export YA_VM_TEMPLATES=FOLDER-OF-YOURS';
+
+/** Without templates every VM boots, which is slower and nothing else. */
+async function checkTemplates(probes: Probes): Promise<Finding> {
+  const facts = await probes.templates?.();
+  if (facts === undefined) return warn('unknown');
+  const { choice, folder, limit, count, size } = facts;
+  if (choice === 'cold') return ok('none are used: YA_VM_START=cold');
+  if (limit === 0) return ok('none are made: YA_VM_TEMPLATES_LIMIT=0');
+  const asked = { what: 'them', least: 256 * MIB, elsewhere: TEMPLATES_ELSEWHERE };
+  const { status, detail, fix } = await checkSpace(probes, folder, asked);
+  const text = `${count}, ${formatSize(size)} of at most ${formatSize(limit)}`;
+  if (status === 'ok') return ok(`${text}; ${folder}`);
+  return warn(`${text}; ${detail}: where none can be made, VMs boot`, fix);
 }
 
 interface SpaceNeed {

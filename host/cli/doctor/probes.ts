@@ -8,8 +8,18 @@ import { promisify } from 'node:util';
 import { findProgram, type ProgramName } from '../../lib/programs.ts';
 import type { PasstTrial } from '../../network/outbound/try-passt.ts';
 import type { KvmVerdict } from '../../runtime/start-cache.ts';
+import type { StartChoice } from '../../runtime/types.ts';
 
 type Environment = Readonly<Record<string, string | undefined>>;
+
+export interface TemplateFacts {
+  choice: StartChoice;
+  folder: string;
+  /** Bytes that they may take, and do. */
+  limit: number;
+  size: number;
+  count: number;
+}
 
 export interface Probes {
   platform: string;
@@ -40,6 +50,8 @@ export interface Probes {
   sha256(path: string): Promise<string | null>;
   /** passt was started, and it answers. @throws {YavmError} YAVM_E_NET_PASST, with what helps */
   passt(): Promise<PasstTrial>;
+  /** What VMs start from, as the environment has it. @throws {YavmError} YAVM_E_USAGE: a variable is wrong */
+  templates?(): Promise<TemplateFacts>;
   /** Verdict of the acceleration probe: what a boot under KVM showed. */
   acceleration(): Promise<KvmVerdict>;
 }
