@@ -221,7 +221,7 @@ t.test('shell in a VM of its own, on a terminal', async (t) => {
     await terminal.shows(answer);
   };
   await terminal.shows(
-    /ya-vm: (tcg|kvm) [\d.]+ m?s · disk .* · kernel .* · agent .* · file systems .* in all/,
+    /ya-vm: (tcg|kvm) [\d.]+ m?s · disk .* · (restore|kernel .* · agent) .* · file systems .* in all/,
   );
   await enter('PS1="% "', /\n% /);
   await enter('stty size; tty; echo $TERM', /\n40 100\r\n\/dev\/pts\/\d+\r\nxterm\r\n% /);
