@@ -17,18 +17,25 @@ interface HookCode {
   lines?: number[];
 }
 
+/** Why a file is not taken as it is: what is wrong in it; neither is known when it only needs a bundler. */
+interface NotPlain {
+  error?: Error;
+  line?: string;
+}
+
 export interface HookScript {
   /** Its value has the functions, by their names. */
   script: string;
   manifest: HookManifest;
 }
 
-/** @throws {HookError} */
-export async function hookScript(path: string): Promise<HookScript> {
+/** @param load What gives esbuild; tests have it fail. @throws {HookError} */
+export async function hookScript(path: string, load = importEsbuild): Promise<HookScript> {
   const source = await readFile(path, 'utf8').catch((cause) => {
     throw new HookError(`${path}: the hook cannot be read`, { cause });
   });
-  const code = plainCode(source) ?? (await bundledCode(path));
+  const plain = plainCode(source);
+  const code = 'text' in plain ? plain : await bundledCode(path, await loadEsbuild(path, plain, load));
   const phases = HOOK_PHASES.filter((phase) => code.exports.has(phase));
   const unknown = [...code.exports.keys()].filter((name) => !HOOK_PHASES.some((phase) => phase === name));
   if (unknown.length > 0 || phases.length === 0)
@@ -51,13 +58,16 @@ export async function hookScript(path: string): Promise<HookScript> {
 const DECLARED = /^export(?= +(?:async +)?(?:function\*?|const|let) +([\w$]+))/gm;
 
 /** Without its types, if that is all it takes: no imports but those, exports only where functions or constants are declared. */
-function plainCode(source: string): HookCode | null {
+function plainCode(source: string): HookCode | NotPlain {
   let text: string;
   try {
     text = stripTypeScriptTypes(source, { mode: 'strip' });
-  } catch {
+  } catch (error) {
     // Enums and the like, or an error, which esbuild tells better.
-    return null;
+    const { code, stack = '' } = error as NodeJS.ErrnoException;
+    return code === 'ERR_INVALID_TYPESCRIPT_SYNTAX'
+      ? { error: error as Error, line: /^:(\d+)$/m.exec(stack)?.[1] }
+      : {};
   }
   const exports = new Map<string, string>();
   text = text.replace(DECLARED, (keyword, name: string) => {
@@ -65,11 +75,10 @@ function plainCode(source: string): HookCode | null {
     return ' '.repeat(keyword.length);
   });
   // What is left of either word may be in a text or comment: esbuild knows.
-  return /^\s*(?:import|export)\b/m.test(text) ? null : { text, exports };
+  return /^\s*(?:import|export)\b/m.test(text) ? {} : { text, exports };
 }
 
-async function bundledCode(path: string): Promise<HookCode> {
-  const { build } = await loadEsbuild(path);
+async function bundledCode(path: string, { build }: typeof Esbuild): Promise<HookCode> {
   let result: Esbuild.BuildResult<{ write: false; metafile: true }>;
   try {
     result = await build({
@@ -97,12 +106,21 @@ async function bundledCode(path: string): Promise<HookCode> {
 }
 
 /** Not part of the installed program. */
-async function loadEsbuild(path: string): Promise<typeof Esbuild> {
+async function importEsbuild(): Promise<typeof Esbuild> {
   // Not for bundlers to follow.
   const name: string = 'esbuild';
+  return (await import(name)) as typeof Esbuild;
+}
+
+async function loadEsbuild(
+  path: string,
+  { error, line }: NotPlain,
+  load: () => Promise<typeof Esbuild>,
+): Promise<typeof Esbuild> {
   try {
-    return (await import(name)) as typeof Esbuild;
+    return await load();
   } catch (cause) {
+    if (error) throw new HookError(`${path}${line ? `:${line}` : ''}: ${error.message}`);
     throw new HookError(`${path}: this hook must be bundled, and esbuild is not installed`, {
       cause,
       hint: "Write it as one file: no imports but 'import type', no enums, 'export function NAME'. Or build from the checkout.",

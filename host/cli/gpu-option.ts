@@ -1,4 +1,5 @@
 /** `--gpu` and `--driver-layer` of `run` and `shell`. */
+import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import { readHugepages } from '../gpu/options.ts';
 import { parseSlot } from '../gpu/slot.ts';
@@ -36,7 +37,7 @@ export function readGpuOptions(
 ): Pick<VmSpec, 'gpu' | 'driverLayer' | 'hugepages'> {
   const { gpu = [], driverLayer } = options as { gpu?: string[]; driverLayer?: string };
   const read: Pick<VmSpec, 'gpu' | 'driverLayer' | 'hugepages'> = { ...readHugepages(options, env) };
-  if (driverLayer !== undefined) read.driverLayer = driverLayer;
+  if (driverLayer !== undefined) read.driverLayer = resolve(driverLayer);
   const [first] = gpu;
   if (first === undefined) return read;
   if (!gpu.some(isEmulated)) return { ...read, gpu: { kind: 'pci', slots: [...new Set(gpu)] } };

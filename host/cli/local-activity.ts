@@ -86,7 +86,7 @@ export async function startLocalActivity(
       folder: place.path,
       cacheFolder: options.cacheFolder ?? join(cacheFolder(env), 'images'),
       // The image's path comes from this command line, not from a requestor.
-      env: { ...env, YA_VM_LOCAL_IMAGES: '1', ...options.environment?.(folder.path) },
+      env: { ...withWholePaths(env), YA_VM_LOCAL_IMAGES: '1', ...options.environment?.(folder.path) },
       logger: log,
     });
     const activity = await host.start({ agreement: termsFor(options, node), signal: options.signal });
@@ -106,6 +106,15 @@ export async function startLocalActivity(
     else folder.remove();
     throw error;
   }
+}
+
+/** Variables that name files and folders. */
+const PATHS = ['YAVM_ASSETS', 'YAVM_DISK_DIR', 'YA_VM_TEMPLATES', 'YA_VM_KERNEL_KEY', 'YA_VM_DRIVER_LAYER'];
+
+/** The supervisor works in a folder of its own: what is meant from this one would be another file there. */
+export function withWholePaths(env: Context['env']): Context['env'] {
+  const whole = PATHS.flatMap((name) => (env[name] ? [[name, resolve(env[name])]] : []));
+  return { ...env, ...Object.fromEntries(whole) };
 }
 
 /** Where the work folder lies: as asked, or in a folder that goes with us; those of killed ones are removed first. */

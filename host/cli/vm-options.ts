@@ -1,6 +1,6 @@
 /** The options that `run` and `shell` share: which VM, from which images, and with what environment. */
 import { readFile } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 import { type Command, Option } from 'commander';
 import type { LocalNetworkOptions } from '../exe-unit/local-network.ts';
 import { YavmError } from '../lib/errors.ts';
@@ -209,7 +209,9 @@ export function readAssets(
   }
   if (kernel === undefined || initramfs === undefined) return bootFiles(environment, kernelSet);
   if (kernelSet !== undefined) throw usageError('--kernel-set excludes --kernel and --initramfs');
-  return trusted(environment, { kernel, initramfs, manifest: join(dirname(initramfs), 'manifest.json') });
+  // Whole: the process that opens them may be in another folder.
+  const files = { kernel: resolve(kernel), initramfs: resolve(initramfs) };
+  return trusted(environment, { ...files, manifest: join(dirname(files.initramfs), 'manifest.json') });
 }
 
 function readRoot(

@@ -1,4 +1,6 @@
 /** Which cards a VM gets, by the command line, upstream's words and the environment. */
+
+import { resolve } from 'node:path';
 import { Command } from 'commander';
 import t from 'tap';
 import { addGpuOptions, readGpuOptions } from '../../host/cli/gpu-option.ts';
@@ -55,7 +57,10 @@ t.test('--gpu of run and shell', async (t) => {
   t.strictSame(read('--gpu', 'virtio'), { gpu: { kind: 'virtio' } });
   t.strictSame(read('--hugepages', '2M', '--gpu', 'virtio'), { hugepages: '2M', gpu: { kind: 'virtio' } });
   t.strictSame(readGpuOptions({}, { YA_VM_HUGEPAGES: '2M' }), { hugepages: '2M' });
-  t.strictSame(read('--gpu=bochs', '--driver-layer', 'd'), { gpu: { kind: 'bochs' }, driverLayer: 'd' });
+  t.strictSame(read('--gpu=bochs', '--driver-layer', 'd'), {
+    gpu: { kind: 'bochs' },
+    driverLayer: resolve('d'),
+  });
   t.strictSame(
     read('--gpu', '01:00.0', '--gpu', '02:00.0', '--gpu', '0000:01:00.0'),
     pci('0000:01:00.0', '0000:02:00.0'),

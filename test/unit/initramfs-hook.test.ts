@@ -121,6 +121,17 @@ t.test('a compiler that fails', async (t) => {
   await t.rejects(hookEntries(path, endless), { code, message, cause: { message: /wrote more than/ } });
 });
 
+t.test('where esbuild is not installed', async (t) => {
+  const code = 'YAVM_E_INITRAMFS_HOOK';
+  const none = () => Promise.reject(new Error('no such module'));
+  const plain = write('one.ts', 'export const afterHello = (): void => {};\n');
+  t.strictSame((await hookScript(plain, none)).manifest.phases, ['afterHello']);
+  const enums = write('enum.ts', 'enum Kind { a }\nexport function afterHello() {}\n');
+  await t.rejects(hookScript(enums, none), { code, message: /esbuild is not installed/, hint: /one file/ });
+  const wrong = write('wrong.ts', 'export function afterHello() {\n  const a = ;\n}\n');
+  await t.rejects(hookScript(wrong, none), { code, message: /wrong\.ts:2: Expression expected/ });
+});
+
 t.test('refused by name', async (t) => {
   const code = 'YAVM_E_INITRAMFS_HOOK';
   await t.rejects(hookEntries(join(folder, 'none.ts'), compiler), { code, message: /cannot be read/ });
