@@ -256,6 +256,15 @@ async function putBuilt(folder: string, store: TemplateStore): Promise<void> {
   rmSync(elsewhere, { recursive: true });
 }
 
+t.test('a folder that is none is named, with what helps', async (t) => {
+  const file = join(t.testdir({ file: '' }), 'file');
+  const store = storeIn(file);
+  const error = { code: 'YAVM_E_TEMPLATE', message: /cannot be read/, hint: /YA_VM_TEMPLATES/ };
+  t.throws(() => store.list(), error);
+  t.throws(() => store.keys(), error);
+  t.equal(store.open(key(1)), null);
+});
+
 t.test('the limit', async (t) => {
   t.equal(new TemplateStore({ YA_VM_TEMPLATES: '/x' }).limit, 4 * 1024 ** 3);
   t.equal(new TemplateStore({ YA_VM_TEMPLATES: '/x', YA_VM_TEMPLATES_LIMIT: '1G' }).limit, 1024 ** 3);

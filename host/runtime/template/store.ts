@@ -271,7 +271,10 @@ export class TemplateStore {
       return readdirSync(this.folder);
     } catch (error) {
       if (hasErrno(error, 'ENOENT')) return [];
-      throw error;
+      throw new YavmError('YAVM_E_TEMPLATE', `${this.folder}: this folder cannot be read`, {
+        cause: error,
+        hint: `${FOLDER_VARIABLE} names another.`,
+      });
     }
   }
 
@@ -285,7 +288,7 @@ function openFolder(path: string): number | null {
   try {
     return openSync(path, 'r');
   } catch (error) {
-    if (hasErrno(error, 'ENOENT')) return null;
+    if (hasErrno(error, 'ENOENT') || hasErrno(error, 'ENOTDIR')) return null;
     throw error;
   }
 }
