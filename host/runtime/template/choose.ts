@@ -88,7 +88,7 @@ export async function openOrBuild(
   await renew(store, key, shape, options);
   const there = openOrDrop(store, key, options.logger);
   if (there) return { store, key, template: there };
-  const failure = options.insists ? null : store.failure(key);
+  const failure = lately(store, key, options);
   if (failure !== null)
     throw new YavmError('YAVM_E_TEMPLATE', `it could not be made a while ago: ${failure}`);
   await build(store, key, shape, options);
@@ -105,7 +105,7 @@ async function renew(
   options: ChooseOptions,
 ): Promise<void> {
   const reason = store.due(key);
-  if (reason === null || store.failure(key) !== null) return;
+  if (reason === null || lately(store, key, options) !== null) return;
   const { logger, signal } = options;
   try {
     const outcome = await buildTemplate(key, shape, partsOf(store, options));
@@ -144,6 +144,11 @@ async function build(
     if (!(error instanceof Busy)) store.noteFailure(key, toError(error).message);
     throw error;
   }
+}
+
+/** Why it is not tried to make it; null: it is. */
+function lately(store: TemplateStore, key: string, { insists }: ChooseOptions): string | null {
+  return insists ? null : store.failure(key);
 }
 
 function partsOf(
