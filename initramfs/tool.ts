@@ -13,6 +13,8 @@ export interface ToolOptions {
   timeout?: number;
   /** Largest stdout that is accepted, bytes; default 16 MiB. */
   maxOutput?: number;
+  /** Ends it, with SIGTERM: make then ends what it has started. */
+  signal?: AbortSignal;
 }
 
 /** Debian package that has each program: for the hint when it is missing. */
@@ -38,14 +40,15 @@ export type RunTool = (command: string, args: string[], options?: ToolOptions) =
 /**
  * Runs `command` to its end and returns what it wrote to stdout.
  * @throws {ToolError} It is not installed (hint: the Debian package), failed (message: its stderr), exceeded
- * `timeout`, or wrote more than `maxOutput`.
+ * `timeout`, or wrote more than `maxOutput`; the reason of `signal`, when that has ended it
  */
 export const runTool: RunTool = (command, args, options = {}) => {
-  const { input, cwd, timeout = 120_000, maxOutput = 16 * 1024 * 1024 } = options;
+  const { input, cwd, timeout = 120_000, maxOutput = 16 * 1024 * 1024, signal: ender } = options;
   // C.UTF-8: output is parsed. The sbin folders: depmod is there, and a user's PATH often lacks them.
   const env: NodeJS.ProcessEnv = { ...process.env, LC_ALL: 'C.UTF-8', ...options.env };
   env.PATH = `${process.env.PATH ?? '/usr/bin:/bin'}:/usr/sbin:/sbin`;
   return new Promise((resolve, reject) => {
+    ender?.throwIfAborted();
     const child = spawn(command, args, { cwd, env, stdio: [input ? 'pipe' : 'ignore', 'pipe', 'pipe'] });
     const out: Buffer[] = [];
     let size = 0;
@@ -56,6 +59,12 @@ export const runTool: RunTool = (command, args, options = {}) => {
       child.kill('SIGKILL');
     };
     const timer = setTimeout(() => stop(`did not end within ${timeout / 1000} s`), timeout);
+    const end = () => void child.kill('SIGTERM');
+    ender?.addEventListener('abort', end);
+    const over = () => {
+      clearTimeout(timer);
+      ender?.removeEventListener('abort', end);
+    };
     child.stdout?.on('data', (chunk: Buffer) => {
       size += chunk.length;
       if (size > maxOutput) stop(`wrote more than ${maxOutput} bytes`);
@@ -68,11 +77,12 @@ export const runTool: RunTool = (command, args, options = {}) => {
     child.stdin?.on('error', () => {});
     child.stdin?.end(input);
     child.on('error', (cause: NodeJS.ErrnoException) => {
-      clearTimeout(timer);
+      over();
       reject(startError(command, cwd, cause));
     });
     child.on('close', (code, signal) => {
-      clearTimeout(timer);
+      over();
+      if (ender?.aborted) return reject(ender.reason);
       if (code === 0 && reason === undefined) return resolve(Buffer.concat(out));
       const how = reason ?? (signal ? `was ended by ${signal}` : `failed with status ${code}`);
       const said = errors.trim();

@@ -45,23 +45,30 @@ export async function fetchFromApt(
   request: AptRequest,
   { work, signal, run = runTool }: { work: string; signal: AbortSignal; run?: RunTool },
 ): Promise<string[]> {
+  // Downloads and make take minutes: they end with the signal, and what is said then of a failure is not the reason.
+  const ended: RunTool = (command, args, options) => run(command, args, { ...options, signal });
+  try {
+    return await fetchWith(ended, request, work);
+  } catch (error) {
+    signal.throwIfAborted();
+    throw error;
+  }
+}
+
+async function fetchWith(run: RunTool, request: AptRequest, work: string): Promise<string[]> {
   const { kernelRelease, sources, say = () => {} } = request;
   const apt = await Apt.open({ sources, folder: join(work, 'apt'), run });
-  signal.throwIfAborted();
   const choice = await chooseDriver(apt, request);
   const headers = choice.modules ? await chooseHeaders(apt, kernelRelease) : [];
   say(`driver ${choice.driverVersion} of ${choice.distribution.name}: ${choice.user.length} packages`);
   const folders = [join(work, 'user')];
   await unpack(await apt.download(choice.user, 'user'), join(work, 'user'), run);
-  signal.throwIfAborted();
   if (choice.modules) {
     const tree = join(work, 'source');
     await unpack(await apt.download([choice.modules.spec, ...headers], 'source'), tree, run);
     await requireBuildTools(tree, kernelRelease);
-    signal.throwIfAborted();
     say(`${choice.modules.kind} kernel modules are built for ${kernelRelease}: minutes`);
     folders.push(await buildModules({ tree, release: kernelRelease, run }));
-    signal.throwIfAborted();
   }
   return folders;
 }

@@ -11,8 +11,9 @@ import {
   upstreamVersion,
   usualModules,
 } from '../../host/driver-layer/apt-packages.ts';
-import { chooseDriver } from '../../host/driver-layer/from-apt.ts';
+import { chooseDriver, fetchFromApt } from '../../host/driver-layer/from-apt.ts';
 import { compilerOf } from '../../host/driver-layer/module-build.ts';
+import type { RunTool } from '../../initramfs/tool.ts';
 import { type FakePackage, makeRepository } from '../lib/apt-repository.ts';
 import { testContext } from '../lib/cli.ts';
 import { driverFiles, VERMAGIC, writeFiles } from '../lib/driver-files.ts';
@@ -210,6 +211,22 @@ t.test('what is not to be had, and what cannot be built', { skip }, async (t) =>
   }
   t.notOk(existsSync(output));
   t.ok(left() <= before, 'nothing is left');
+});
+
+t.test('a signal ends what runs, and is the reason, whatever the program said of its end', async (t) => {
+  const work = mkdtempSync(join(top, 'ended-'));
+  const ender = new AbortController();
+  const ran: string[] = [];
+  const run: RunTool = async (command, args, options) => {
+    ran.push([command, ...args].join(' '));
+    t.equal(options?.signal, ender.signal);
+    ender.abort(new Error('by Ctrl-C'));
+    throw new Error('apt-cache: was ended by SIGTERM');
+  };
+  await t.rejects(fetchFromApt({ kernelRelease: RELEASE }, { work, signal: ender.signal, run }), {
+    message: 'by Ctrl-C',
+  });
+  t.ok(ran.length > 0);
 });
 
 t.test('words of the command that do not go together', async (t) => {

@@ -138,6 +138,11 @@ t.test('a decompressor that is not installed is named with its package', async (
 
 t.test('tools are bounded in time and output, and their errors are told', async (t) => {
   await t.rejects(runTool('sleep', ['30'], { timeout: 50 }), { message: /did not end within 0\.05 s/ });
+  const ender = new AbortController();
+  const asked = runTool('sleep', ['30'], { signal: ender.signal });
+  ender.abort(new Error('no longer wanted'));
+  await t.rejects(asked, { message: 'no longer wanted' });
+  await t.rejects(runTool('true', [], { signal: ender.signal }), { message: 'no longer wanted' });
   await t.rejects(runTool('head', ['-c', '1000000', '/dev/zero'], { maxOutput: 1000 }), {
     message: /more than 1000/,
   });
