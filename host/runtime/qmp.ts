@@ -68,8 +68,11 @@ export class Qmp {
 
   /** Greets QEMU. @returns its version, `7.2.22`. @throws {YavmError} YAVM_E_QMP, YAVM_E_TIMEOUT */
   async negotiate(milliseconds: number, signal?: AbortSignal): Promise<string> {
+    // It need not have greeted: what is written before is read after.
+    const accepted = this.execute('qmp_capabilities', {}, milliseconds);
+    accepted.catch(() => {});
     const version = await withDeadline(this.#greeting.promise, milliseconds, "QEMU's monitor", { signal });
-    await this.execute('qmp_capabilities');
+    await accepted;
     return version;
   }
 

@@ -191,9 +191,12 @@ export class Vm {
     this.#placeholders = new Map();
     this.#hello = hello;
     this.#client.greeted(hello);
-    await this.#negotiate();
-    await loadState(this.#monitor, this.#qemu.state ?? -1, { deadline: milliseconds, signal });
-    await this.#client.request({ op: 'ping' }, { deadline: milliseconds, signal });
+    // Nothing of this waits for anything else: all is there for QEMU, and then for the guest, when they come to it.
+    await Promise.all([
+      this.#negotiate(),
+      loadState(this.#monitor, this.#qemu.state ?? -1, { deadline: milliseconds }),
+      this.#client.request({ op: 'ping' }, { deadline: milliseconds, signal }),
+    ]);
     this.#findConsole();
   }
 

@@ -90,7 +90,6 @@ async function fill(folder: string, key: string, shape: TemplateShape, parts: Bu
       });
     }
     await vm.request({ op: 'prepare' }, { signal: parts.signal });
-    await vm.monitor.execute('stop');
     await saveState(vm.monitor, state, { deadline: SAVE_DEADLINE, signal: parts.signal });
     await vm.kill();
     await flush(ram);

@@ -25,8 +25,9 @@ export interface MonitorOptions {
 }
 
 /**
- * Writes the state of a machine that is stopped to a new file at `path`. `exec:` is denied by the sandbox and `fd:` takes
- * only descriptors that came through the monitor, so it goes through a socket, which has a name until QEMU has connected.
+ * Writes the state of a machine to a new file at `path`, and stops it for good. It is to run: what goes on from its state
+ * then does so by itself. `exec:` is denied by the sandbox and `fd:` takes only descriptors that came through the monitor,
+ * so it goes through a socket, which has a name until QEMU has connected.
  * @throws {YavmError} YAVM_E_TEMPLATE, YAVM_E_QMP, YAVM_E_TIMEOUT; what writing fails with
  */
 export async function saveState(
@@ -73,22 +74,20 @@ async function writeWhatComes(server: Server, file: FileHandle): Promise<void> {
 }
 
 /**
- * Has a machine that was started with `-incoming defer` read its state, and go on from there.
+ * Has a machine that was started with `-incoming defer` read its state, and go on from there: it ran when that was saved.
+ * Resolves when it has begun. A state that it cannot read ends QEMU.
  * @param fd QEMU's number of the open file
- * @throws {YavmError} YAVM_E_TEMPLATE, YAVM_E_QMP, YAVM_E_TIMEOUT
+ * @throws {YavmError} YAVM_E_QMP, YAVM_E_TIMEOUT
  */
-export async function loadState(monitor: Qmp, fd: number, options: MonitorOptions): Promise<void> {
+export async function loadState(monitor: Qmp, fd: number, { deadline }: MonitorOptions): Promise<void> {
   // All at once: they are carried out one after the other, and each answer would cost a way back and forth.
   await Promise.all([
-    monitor.execute('migrate-set-capabilities', { capabilities: CAPABILITIES }),
-    monitor.execute('migrate-incoming', { uri: `fd:${fd}` }),
+    monitor.execute('migrate-set-capabilities', { capabilities: CAPABILITIES }, deadline),
+    monitor.execute('migrate-incoming', { uri: `fd:${fd}` }, deadline),
   ]);
-  await migrated(monitor, options);
-  // It is as it was saved: stopped.
-  await monitor.execute('cont');
 }
 
-/** Waits until a migration, of whatever direction, is over. */
+/** Waits until it is over. */
 async function migrated(monitor: Qmp, { deadline, signal }: MonitorOptions): Promise<void> {
   const end = performance.now() + deadline;
   for (;;) {

@@ -35,7 +35,7 @@ export function roomFor(memoryMiB: number): number {
 }
 
 /** Raised when a template of before would not do: for what the arguments do not show. */
-const FORMAT = 1;
+const FORMAT = 2;
 
 /**
  * Names a template: QEMU and its version, all of its arguments, kernel and initramfs, the host's CPU. Whatever of it changes,
