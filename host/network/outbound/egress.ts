@@ -113,7 +113,7 @@ export class Egress {
     const ends = (flags & (TCP_FLAG.fin | TCP_FLAG.ack | TCP_FLAG.rst)) === (TCP_FLAG.fin | TCP_FLAG.ack);
     if (!ends || flow.ended !== SIDE.guest || flow.stream !== null) return;
     flow.half = this.#state.halfClosed?.begin(packet, flow, this.#state.now) ?? null;
-    if (flow.half !== null) flow.patience = null;
+    if (flow.half !== null) flow.patience?.end();
   }
 
   /** A segment of no connection: the guest is told so, as the other side would tell it. */

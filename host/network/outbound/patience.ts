@@ -40,7 +40,7 @@ export class PatientFlows {
 
   /** The other side has just agreed to the connection, or asked for it: `first` is the number of its first byte. */
   begin(flow: Flow, first: number, now: number): void {
-    this.#add(new Patience(flow, this.#answers, first, now + SILENT));
+    this.#add(flow, first, now + SILENT);
   }
 
   /** A segment of the guest on a connection that is not waited for: whether it will have to be. */
@@ -48,25 +48,27 @@ export class PatientFlows {
     const { bytes, transport, flags } = packet;
     if ((flags & (TCP_FLAG.ack | TCP_FLAG.syn | TCP_FLAG.rst | TCP_FLAG.fin)) !== TCP_FLAG.ack) return;
     if (readU16(bytes, transport + TCP.window) !== 0) return;
-    const patience = new Patience(flow, this.#answers, flow.guestAcknowledged ?? 0, now + CLOSED);
-    this.#add(patience);
-    patience.fromGuest(packet);
+    this.#add(flow, flow.guestAcknowledged ?? 0, now + CLOSED).fromGuest(packet);
   }
 
   /** To be called a few times a second as long as there are any. */
   tick(now: number): void {
-    for (const patience of this.#flows) if (patience.tick(now)) this.#flows.delete(patience);
+    for (const patience of this.#flows) patience.tick(now);
   }
 
-  #add(patience: Patience): void {
-    this.#flows.add(patience);
-    patience.flow.patience = patience;
+  #add(flow: Flow, doubt: number, at: number): Patience {
+    flow.patience?.end();
+    flow.patience = new Patience(flow, this.#answers, this.#flows, doubt, at);
+    this.#flows.add(flow.patience);
+    return flow.patience;
   }
 }
 
 export class Patience {
-  readonly flow: Flow;
+  readonly #flow: Flow;
   readonly #answers: Answers;
+  /** All of them. */
+  readonly #all: Set<Patience>;
   /** passt may still wait though the guest has acknowledged all up to here. Signed, as differences of such numbers are. */
   #doubt: number;
   /** When passt is asked next. */
@@ -77,11 +79,18 @@ export class Patience {
   #confirmed = false;
   #window = 0;
 
-  constructor(flow: Flow, answers: Answers, doubt: number, at: number) {
-    this.flow = flow;
+  constructor(flow: Flow, answers: Answers, all: Set<Patience>, doubt: number, at: number) {
+    this.#flow = flow;
     this.#answers = answers;
+    this.#all = all;
     this.#doubt = doubt | 0;
     this.#at = at;
+  }
+
+  /** Nothing is left to do. */
+  end(): void {
+    this.#all.delete(this);
+    if (this.#flow.patience === this) this.#flow.patience = null;
   }
 
   /** Whether a segment of the guest goes out; its numbers are the flow's already. */
@@ -91,16 +100,16 @@ export class Patience {
     const window = readU16(bytes, transport + TCP.window);
     this.#confirmed = true;
     // That of a first segment is not scaled (RFC 7323 2.2).
-    this.#window = flags & TCP_FLAG.syn ? Math.max(1, window >> this.flow.guestScale) : window;
-    if ((flags & (TCP_FLAG.fin | TCP_FLAG.rst)) !== 0) this.flow.patience = null;
+    this.#window = flags & TCP_FLAG.syn ? Math.max(1, window >> this.#flow.guestScale) : window;
+    if ((flags & (TCP_FLAG.fin | TCP_FLAG.rst)) !== 0) this.end();
     if ((flags & (TCP_FLAG.syn | TCP_FLAG.fin | TCP_FLAG.rst)) !== 0) return true;
     if (this.#told === null) {
       if (data === 0) return false;
       dropAcknowledgement(packet);
       return true;
     }
-    const acknowledged = this.flow.guestAcknowledged ?? this.#doubt;
-    if (window !== 0 && ((acknowledged - this.#doubt) | 0) > 0) this.flow.patience = null;
+    const acknowledged = this.#flow.guestAcknowledged ?? this.#doubt;
+    if (window !== 0 && ((acknowledged - this.#doubt) | 0) > 0) this.end();
     return true;
   }
 
@@ -110,26 +119,27 @@ export class Patience {
     // When they are acknowledged, it counts from the beginning.
     this.#at = Math.max(this.#at, now + SILENT);
     // passt may have sent them before it read what it was told, and then have gone back without a reason.
-    if (now - (this.#told ?? now) < READ) this.#doubt = this.flow.remoteNext;
+    if (now - (this.#told ?? now) < READ) this.#doubt = this.#flow.remoteNext;
   }
 
-  /** @returns whether nothing is left to do */
-  tick(now: number): boolean {
-    const { flow } = this;
-    if (flow.patience !== this || flow.reset || flow.list === null) return true;
+  tick(now: number): void {
+    const flow = this.#flow;
+    if (flow.reset || flow.list === null) {
+      this.end();
+      return;
+    }
     if (this.#told === null) {
       this.#tell(now);
-      return false;
+      return;
     }
     // What the guest has not acknowledged passt waits for with reason.
-    if (!this.#confirmed || now < this.#at || flow.guestAcknowledged !== flow.remoteNext) return false;
+    if (!this.#confirmed || now < this.#at || flow.guestAcknowledged !== flow.remoteNext) return;
     this.#at = now + PERIOD;
     this.#told = null;
     this.#doubt = flow.remoteNext;
     // The first one closes the window, the second one asks: both may be read at once, or not.
     this.#acknowledge(0);
     this.#acknowledge(0);
-    return false;
   }
 
   #tell(now: number): void {
@@ -138,7 +148,7 @@ export class Patience {
   }
 
   #acknowledge(window: number): void {
-    const { flow } = this;
+    const flow = this.#flow;
     this.#answers.acknowledgeForUpstream(flow, flow.guestNext, flow.guestAcknowledged ?? 0, window);
   }
 }
