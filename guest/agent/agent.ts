@@ -21,6 +21,11 @@ export interface Task {
   transfers: Map<number, () => void>;
 }
 
+/** What a VM's task has of the template that it was made from. */
+export interface Prepared {
+  cgroups: CgroupTree;
+}
+
 /** Milliseconds since boot at which the steps before hello ended. */
 export interface BootTimes {
   init: number;
@@ -38,8 +43,8 @@ export class Agent {
   readonly session: Session;
   /** A shutdown has begun: nothing new is started. */
   stopping = false;
-  /** Drivers are loaded and hold back: see `prepare`. */
-  prepared = false;
+  /** What `prepare` has left: drivers that are loaded and hold back, the loopback link up, and these. */
+  prepared: Prepared | null = null;
   /** The first function of the initramfs' hook: rejects with what went wrong. */
   begun: Promise<void> = Promise.resolve();
   /** A configure has begun; it happens once in a VM's life, even when it fails. */

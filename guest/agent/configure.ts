@@ -51,6 +51,7 @@ export async function configure(agent: Agent, request: ConfigureRequest): Promis
     native,
     rootFd: root.fd,
     hostname: request.hostname,
+    loopbackUp: agent.prepared !== null,
     loadDrivers: () => modules.loadFor('nics'),
   });
   await clock.time('identity', () => applyIdentity(native, root.fd, request.hostname));
@@ -80,7 +81,7 @@ function prepareTask(
   memoryLimit: number | undefined,
 ): Task {
   const { native, log, session } = agent;
-  const cgroups = new CgroupTree(native);
+  const cgroups = agent.prepared?.cgroups ?? new CgroupTree(native);
   cgroups.limitMemory(memoryLimit ?? commandMemory(memoryInfo(native).available));
   cgroups.prepare();
   const reaper = new Reaper(native);

@@ -20,6 +20,8 @@ export interface NetworkContext {
   rootFd: number;
   /** The VM's own name. */
   hostname: string;
+  /** The loopback link is up before the first call; default false. */
+  loopbackUp?: boolean;
   /** Loads the drivers of NICs. Called before the first link is looked for, and only if there is one. */
   loadDrivers: () => void;
 }
@@ -41,6 +43,8 @@ export class TaskNetwork {
   readonly #links = new Map<string, Link>();
   #hosts: Record<string, string> = {};
   #searchDomains: string[] = [];
+  /** Nobody can have taken it down: no command has run. */
+  #loopbackUp: boolean;
   #nameservers: string[] = [];
   /** Whether /etc/resolv.conf is ours by now. */
   #ownsResolver = false;
@@ -49,6 +53,7 @@ export class TaskNetwork {
   constructor(context: NetworkContext, deadline: number = LINK_DEADLINE) {
     this.#context = context;
     this.#deadline = deadline;
+    this.#loopbackUp = context.loopbackUp ?? false;
   }
 
   /**
@@ -63,7 +68,8 @@ export class TaskNetwork {
     // What is wrong is found before anything changes.
     this.#plan(spec, links);
 
-    this.#raiseLoopback();
+    if (!this.#loopbackUp) raiseLoopback(this.#context.native);
+    this.#loopbackUp = false;
     if (links.length > 0) await this.#applyLinks(links);
 
     // Anew: other calls may have come while this one waited for a link, and what they set is not to be undone.
@@ -93,12 +99,6 @@ export class TaskNetwork {
       hostsFile,
       resolverFile: resolverText(nameservers, searchDomains),
     };
-  }
-
-  #raiseLoopback(): void {
-    const { native } = this.#context;
-    const loopback = native.links().find(({ name }) => name === LOOPBACK);
-    if (loopback && !loopback.up) runSteps(native, [{ do: 'set', link: LOOPBACK, change: { up: true } }]);
   }
 
   async #applyLinks(links: Link[]): Promise<void> {
@@ -152,6 +152,12 @@ export class TaskNetwork {
   #writeFile(name: string, text: string): void {
     writeEtcFile(this.#context.native, this.#context.rootFd, name, text);
   }
+}
+
+/** @throws {GuestError} network-failed */
+export function raiseLoopback(native: Native): void {
+  const loopback = native.links().find(({ name }) => name === LOOPBACK);
+  if (loopback && !loopback.up) runSteps(native, [{ do: 'set', link: LOOPBACK, change: { up: true } }]);
 }
 
 /**
