@@ -12,8 +12,8 @@ import { loadPresent } from './drivers.ts';
 const PURPOSES: readonly Purpose[] = ['disks', 'layers', 'ext4', 'nics', 'ipv6', 'extras'];
 
 /**
- * Does what no task decides, and loads drivers that do nothing yet: none of what the host has put into the slots is real, and a driver that is bound
- * would remember it.
+ * Does what no task decides, and loads drivers that do nothing yet: none of what the host has put into the slots is real,
+ * and a driver that is bound would remember it.
  * @throws {GuestError} already-configured, module-failed, mount-failed
  */
 export async function prepare(agent: Agent): Promise<Record<string, never>> {
