@@ -21,6 +21,7 @@ import { deferred } from '../lib/deferred.ts';
 import { isYavmError, toError, YavmError } from '../lib/errors.ts';
 import type { Logger } from '../lib/logger.ts';
 import type { Command } from './command.ts';
+import { compareClocks } from './compare-clocks.ts';
 import { ConsoleLog } from './console-log.ts';
 import { findConsolePath } from './console-path.ts';
 import type { DiskGauge } from './disk-gauge.ts';
@@ -204,8 +205,11 @@ export class Vm {
   async configure(spec: VmSpec, milliseconds: number, signal?: AbortSignal): Promise<Ready> {
     this.#advance('configuring');
     if (this.#placeholders) this.#placeholders = placeholdersOf(spec);
+    const ping = async () => (await this.#client.request({ op: 'ping' }, { signal })).uptime;
+    // An older agent has no answer.
+    const clocks = this.hello.features.includes('ping') ? await compareClocks(ping) : { now: Date.now() };
     const request = planConfigure(spec, {
-      ...(await this.#compareClocks(signal)),
+      ...clocks,
       entropy: randomBytes(64),
       logLevel: guestLogLevel(this.#logger),
       shares: this.#shares?.kind,
@@ -217,14 +221,6 @@ export class Vm {
     this.#logger.debug({ vm: this.id, steps: ready.steps }, 'the VM is configured');
     this.#advance('running');
     return ready;
-  }
-
-  /** The error is half of what the answer takes. An older agent has none. */
-  async #compareClocks(signal: AbortSignal | undefined): Promise<{ now: number; uptime?: number }> {
-    if (!this.hello.features.includes('ping')) return { now: Date.now() };
-    const asked = Date.now();
-    const { uptime } = await this.#client.request({ op: 'ping' }, { signal });
-    return { now: (asked + Date.now()) / 2, uptime };
   }
 
   #negotiate(): Promise<void> {
