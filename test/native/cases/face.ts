@@ -16,7 +16,7 @@ const FACE =
 
 /** native/host-face.ts: what only Node has. */
 const HOST_FACE =
-  'cable udpConnect dropShort tcpConnect tcpListen receiveDatagrams sendDatagrams receiveBytes sendBytes'.split(
+  'cable udpConnect dropShort tcpConnect tcpListen receiveDatagrams sendDatagrams receiveBytes sendBytes exchange'.split(
     ' ',
   );
 
