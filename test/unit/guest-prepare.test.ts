@@ -9,7 +9,7 @@ const AUTOPROBE = '/sys/bus/virtio/drivers_autoprobe';
 function fakeAgent(refuse?: string) {
   const order: string[] = [];
   const { native } = fakeNative(
-    {},
+    { '/sys/fs/cgroup/yavm/1': [] },
     {
       mount: (_source, target) => {
         order.push(`mount ${target}`);
@@ -18,6 +18,7 @@ function fakeAgent(refuse?: string) {
         order.push(`${path} ${text}`);
         if (path === refuse) throw systemError('EIO', 'write', path);
       },
+      links: () => [],
     },
   );
   const modules = {
@@ -27,14 +28,14 @@ function fakeAgent(refuse?: string) {
     rest: () => order.push('rest'),
   };
   const log = { warn: () => {}, debug: () => {}, info: () => {} };
-  const agent = { native, modules, log, prepared: false, configuring: false } as unknown as Agent;
+  const agent = { native, modules, log, prepared: null, configuring: false } as unknown as Agent;
   return { agent, order };
 }
 
 t.test('file systems, drivers that hold back, all that tasks need, and then the lists go', async (t) => {
   const { agent, order } = fakeAgent();
   t.strictSame(await prepare(agent), {});
-  t.equal(agent.prepared, true);
+  t.ok(agent.prepared);
   const held = order.indexOf(`${AUTOPROBE} 0`);
   t.ok(
     held > 0 && order.slice(0, held).every((step) => !step.startsWith('load')),
@@ -62,6 +63,6 @@ t.test('once, and not after configure', async (t) => {
 t.test('a guest that cannot hold its drivers back is not prepared', async (t) => {
   const { agent, order } = fakeAgent(AUTOPROBE);
   await t.rejects(prepare(agent), { code: 'module-failed', errno: 'EIO' });
-  t.equal(agent.prepared, false);
+  t.notOk(agent.prepared);
   t.notOk(order.some((step) => step.startsWith('load')));
 });
