@@ -162,9 +162,16 @@ t.test('a start that comes to nothing', async (t) => {
 
   await t.test('it is given up in the middle', async (t) => {
     const reason = new Error('given up');
-    const start = startVm(vmSpec({ root: { ram: 8e6 } }), { env, signal: after(900, reason) });
-    t.equal(await failureOf(start), reason);
-    nothingLeft(t);
+    const moments = { cold: 900, auto: 60 } as const;
+    for (const start of ['cold', 'auto'] as const) {
+      const signal = after(moments[start], reason);
+      t.equal(
+        await failureOf(startVm(vmSpec({ start, root: { ram: 8e6 } }), { env, signal })),
+        reason,
+        start,
+      );
+      nothingLeft(t);
+    }
   });
 
   await t.test('what is to be booted is no kernel', async (t) => {

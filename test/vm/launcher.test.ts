@@ -128,7 +128,7 @@ t.test('a VM that runs', async (t) => {
     t.match(table, /^ID +STATE +UP +MEMORY +CPUS +ACCEL +PID +TITLE\n/);
     t.match(
       table,
-      new RegExp(`\n${id} +running +[\\d.]+ s +200 MiB +1 +\\w+ +${supervisor.pid} +a VM that runs\n$`),
+      new RegExp(`\n${id} +running +[\\d.]+ m?s +200 MiB +1 +\\w+ +${supervisor.pid} +a VM that runs\n$`),
     );
     t.equal((await ya('ps', '-q')).stdout.toString(), `${id}\n`);
     t.match(JSON.parse((await ya('ps', '--json')).stdout.toString()), [
