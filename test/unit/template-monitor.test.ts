@@ -102,7 +102,11 @@ t.test('a state is read from a descriptor, and the machine goes on by itself', a
   };
   await loadState(qmp, 7, DEADLINE);
   t.strictSame(uris, ['fd:7']);
-  t.strictSame(monitor.commands.slice(-2), ['migrate-set-capabilities', 'migrate-incoming']);
+  t.strictSame(monitor.commands.slice(-3), [
+    'migrate-set-capabilities',
+    'migrate-set-parameters',
+    'migrate-incoming',
+  ]);
 });
 
 t.test('a descriptor that QEMU does not take', async (t) => {

@@ -83,6 +83,9 @@ export async function loadState(monitor: Qmp, fd: number, { deadline }: MonitorO
   // All at once: they are carried out one after the other, and each answer would cost a way back and forth.
   await Promise.all([
     monitor.execute('migrate-set-capabilities', { capabilities: CAPABILITIES }, deadline),
+    // Else QEMU tells the networks where its NICs are now (RARP), as after a real migration: peers would hear of a VM that
+    // has said nothing.
+    monitor.execute('migrate-set-parameters', { 'announce-rounds': 0 }, deadline),
     monitor.execute('migrate-incoming', { uri: `fd:${fd}` }, deadline),
   ]);
 }
