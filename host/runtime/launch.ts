@@ -21,19 +21,12 @@ import {
   qemuArguments,
   type ShareArguments,
 } from './qemu-arguments.ts';
-import type { BootAssets, VmSpec } from './types.ts';
+import type { TemplateShape } from './template/shape.ts';
+import type { VmSpec } from './types.ts';
 import type { UserNetwork } from './user-network.ts';
 
-export interface LaunchSpec {
+export interface LaunchSpec extends TemplateShape {
   name: string;
-  accel: 'kvm' | 'tcg';
-  /** QEMU's -cpu. */
-  cpuModel: string;
-  cpus: number;
-  memoryMiB: number;
-  assets: BootAssets;
-  /** For `tsc_early_khz`, see kernelWords. */
-  tscKhz?: number;
   kernelWords?: readonly string[];
   /** `fd`: a descriptor of ours, taken over; null: a placeholder. */
   disks: readonly (DiskArguments | null)[];

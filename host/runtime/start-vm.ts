@@ -9,15 +9,14 @@ import { HOST } from '../gpu/sysfs.ts';
 import { toError } from '../lib/errors.ts';
 import { type Logger, silentLogger } from '../lib/logger.ts';
 import { cacheFolder, runBase } from '../lib/paths.ts';
-import { startTimeOf } from '../lib/process.ts';
 import { findProgram } from '../lib/programs.ts';
 import type { NicBackend } from '../network/types.ts';
 import { chooseAccelerator } from './accelerator.ts';
 import { DiskGauge } from './disk-gauge.ts';
 import { checkGpuDrivers } from './gpu-drivers.ts';
-import { readTscKhz } from './host-clock.ts';
 import { checkHugepages, touchingTime, wholePages } from './hugepages.ts';
 import { cleanUp } from './janitor.ts';
+import { recordOf } from './kept-record.ts';
 import { launchQemu } from './launch.ts';
 import { qemuUser } from './privileges.ts';
 import type { DiskArguments, NicArguments } from './qemu-arguments.ts';
@@ -26,9 +25,9 @@ import { type ShareServers, startShareServers } from './share-servers.ts';
 import { bootKey, StartCache } from './start-cache.ts';
 import { chooseTemplate, startChoice } from './template/choose.ts';
 import { fillSlots } from './template/placeholders.ts';
-import type { TemplateShape } from './template/shape.ts';
+import { shapeOf, type TemplateShape } from './template/shape.ts';
 import type { OpenTemplate } from './template/store.ts';
-import type { Phase, PhaseName, StartChoice, VmRecord, VmSpec } from './types.ts';
+import type { Phase, PhaseName, StartChoice, VmSpec } from './types.ts';
 import type { UserNetwork } from './user-network.ts';
 import { Vm } from './vm.ts';
 import { startDisks } from './vm-disks.ts';
@@ -110,7 +109,7 @@ async function startWith(native: HostNative, asked: VmSpec, options: StartOption
   let cards: PassedCard[] = [];
   try {
     cards = claimCards(spec, native);
-    const { assets, cpus, memoryMiB } = spec;
+    const { assets, cpus } = spec;
     const accelerator = await chooseAccelerator(spec.accel, {
       assets,
       native,
@@ -137,7 +136,7 @@ async function startWith(native: HostNative, asked: VmSpec, options: StartOption
         options.bootDeadline ??
         bootDeadline(accel, cache.bootTime(key)) + lockingTime(spec) + touchingTime(spec),
       runBase: base,
-      shape: { ...accelerator, cpus, memoryMiB, assets, tscKhz: accel === 'tcg' ? readTscKhz() : undefined },
+      shape: shapeOf(accelerator, spec),
       disks,
       nics,
       cards,
@@ -303,27 +302,5 @@ function stopwatch(
     last = now;
     onPhase?.({ name, milliseconds: Math.max(0, Math.round(passed - less)) });
     return passed;
-  };
-}
-
-function recordOf(
-  spec: VmSpec,
-  id: string,
-  { accel, start, qemu }: Pick<VmRecord, 'accel' | 'start'> & { qemu: { pid: number; startTime: number } },
-): VmRecord {
-  return {
-    id,
-    title: spec.title ?? '',
-    supervisor: spec.supervisor ?? { pid: process.pid, startTime: startTimeOf(process.pid) ?? 0 },
-    qemu: { pid: qemu.pid, startTime: qemu.startTime },
-    state: 'new',
-    started: new Date().toISOString(),
-    memoryMiB: spec.memoryMiB,
-    cpus: spec.cpus,
-    accel,
-    start,
-    layers: spec.layers,
-    hostname: spec.hostname,
-    console: null,
   };
 }

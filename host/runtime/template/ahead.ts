@@ -5,11 +5,11 @@ import type { Logger } from '../../lib/logger.ts';
 import { cacheFolder, runBase } from '../../lib/paths.ts';
 import { findProgram } from '../../lib/programs.ts';
 import { chooseAccelerator } from '../accelerator.ts';
-import { readTscKhz } from '../host-clock.ts';
 import { bootKey, StartCache } from '../start-cache.ts';
 import type { AccelChoice, BootAssets } from '../types.ts';
 import { bootDeadline } from '../vm-plan.ts';
 import { openOrBuild } from './choose.ts';
+import { shapeOf } from './shape.ts';
 import { TemplateStore } from './store.ts';
 
 /** The VMs that it is for. */
@@ -42,7 +42,7 @@ export interface MadeTemplate {
  */
 export async function makeTemplate(request: TemplateRequest, options: AheadOptions): Promise<MadeTemplate> {
   const { env, native, logger, signal, insists = true } = options;
-  const { assets, cpus, memoryMiB } = request;
+  const { assets, cpus } = request;
   const began = performance.now();
   const qemu = findProgram('qemu-system-x86_64', env);
   const cache = new StartCache(cacheFolder(env));
@@ -56,23 +56,19 @@ export async function makeTemplate(request: TemplateRequest, options: AheadOptio
   });
   const { accel } = accelerator;
   let built = false;
-  const { key, template } = await openOrBuild(
-    new TemplateStore(env),
-    { ...accelerator, cpus, memoryMiB, assets, tscKhz: accel === 'tcg' ? readTscKhz() : undefined },
-    {
-      env,
-      native,
-      logger,
-      qemu,
-      runBase: runBase(env),
-      bootDeadline: bootDeadline(accel, cache.bootTime(bootKey(accel, qemu, assets, cpus))),
-      signal,
-      insists,
-      onBuilt: () => {
-        built = true;
-      },
+  const { key, template } = await openOrBuild(new TemplateStore(env), shapeOf(accelerator, request), {
+    env,
+    native,
+    logger,
+    qemu,
+    runBase: runBase(env),
+    bootDeadline: bootDeadline(accel, cache.bootTime(bootKey(accel, qemu, assets, cpus))),
+    signal,
+    insists,
+    onBuilt: () => {
+      built = true;
     },
-  );
+  });
   closeSync(template.ram);
   closeSync(template.state);
   return { key, built, milliseconds: Math.round(performance.now() - began) };

@@ -14,7 +14,7 @@ import { join } from 'node:path';
 import type { HostNative } from '../../../native/host-face.ts';
 import { isDiskFull, YavmError } from '../../lib/errors.ts';
 import type { Logger } from '../../lib/logger.ts';
-import { startTimeOf } from '../../lib/process.ts';
+import { recordOf } from '../kept-record.ts';
 import { launchQemu } from '../launch.ts';
 import { qemuUser } from '../privileges.ts';
 import { createRunFolder, ensurePrivate } from '../run-folder.ts';
@@ -135,26 +135,9 @@ function launch(ram: number, shape: TemplateShape, { native, logger, runBase }: 
       { ...shape, name: `ya-vm-${folder.id}`, disks, nics, template: { ram, mode: 'make' } },
       native,
     );
-    return new Vm({
-      folder,
-      qemu,
-      logger,
-      record: {
-        id: folder.id,
-        title: 'template',
-        supervisor: { pid: process.pid, startTime: startTimeOf(process.pid) ?? 0 },
-        qemu: { pid: qemu.pid, startTime: qemu.startTime },
-        state: 'new',
-        started: new Date().toISOString(),
-        memoryMiB: shape.memoryMiB,
-        cpus: shape.cpus,
-        accel: shape.accel,
-        start: 'boot',
-        layers: [],
-        hostname: '',
-        console: null,
-      },
-    });
+    const spec = { ...shape, title: 'template', layers: [], hostname: '' };
+    const record = recordOf(spec, folder.id, { accel: shape.accel, qemu, start: 'boot' });
+    return new Vm({ folder, qemu, logger, record });
   } catch (error) {
     folder.remove();
     throw error;

@@ -25,9 +25,9 @@ export interface TemplateRecord {
   kernel: string;
   /** What the guest said when it was up. */
   hello: Hello;
-  /** The guest's memory, with holes. SHA-256 of what is not a hole, see sparse.ts. */
+  /** The guest's memory, with holes. Checksums are sparseChecksum's. */
   ram: { stamp: Stamp; sha256: string };
-  /** The devices' state, SHA-256 of all of it. */
+  /** The devices' state. */
   state: { stamp: Stamp; sha256: string };
 }
 

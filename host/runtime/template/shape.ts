@@ -1,6 +1,8 @@
 /** What decides a template: VMs of one shape start from the same one. Pure, but for what it reads of the files named. */
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
+import type { Accelerator } from '../accelerator.ts';
+import { readTscKhz } from '../host-clock.ts';
 import { kernelWords } from '../kernel-words.ts';
 import { qemuArguments } from '../qemu-arguments.ts';
 import { identityOf } from '../start-cache.ts';
@@ -17,6 +19,14 @@ export interface TemplateShape {
   assets: BootAssets;
   /** For `tsc_early_khz`, see kernelWords. */
   tscKhz?: number;
+}
+
+/** The shape of a VM, once it is known what runs it. */
+export function shapeOf(
+  { accel, cpuModel }: Accelerator,
+  { assets, cpus, memoryMiB }: Pick<VmSpec, 'assets' | 'cpus' | 'memoryMiB'>,
+): TemplateShape {
+  return { accel, cpuModel, cpus, memoryMiB, assets, tscKhz: accel === 'tcg' ? readTscKhz() : undefined };
 }
 
 const MIB = 1024 ** 2;
