@@ -1,6 +1,6 @@
 /**
  * The exe-unit as a program, with test/lib/fake-runtime.ts where the VM would be: starts at once, needs no QEMU, and
- * uses half a second of CPU a second. Transfers are real; the VM's files are kept in memory.
+ * has used half a second of CPU more each time it is asked. Transfers are real; the VM's files are kept in memory.
  *
  * `node stand-in-supervisor.ts [options] service-bus ACTIVITY REPORT_URL -c CACHE -w WORK -a AGREEMENT`
  */
@@ -18,13 +18,12 @@ const options = readExeUnitOptions(
   { activityId, reportUrl, cacheDir, workDir, agreement, capHandoff: process.argv.includes('--cap-handoff') },
   process.env,
 );
-const began = performance.now();
+let cpuSeconds = 0;
 const runtime = new FakeRuntime();
-runtime.usage = () => ({
-  ...runtime.current,
-  cpuSeconds: (performance.now() - began) / 2000,
-  memory: 2 ** 27,
-});
+runtime.usage = () => {
+  cpuSeconds += 0.5;
+  return { ...runtime.current, cpuSeconds, memory: 2 ** 27 };
+};
 runtime.onDeploy = async (_command, progress) => progress({ done: 5, total: 10, unit: 'Bytes' });
 const { env } = process;
 const files = new MemoryFiles();
