@@ -19,7 +19,7 @@ export interface ActivityFixture {
   reports: StatePair[];
   /** Takes the script in its JSON form. */
   exec(batchId: string, script: unknown): void;
-  /** Results of a batch that ends within 10 s. */
+  /** Results of a batch that ends within 60 s. */
   results(batchId: string, index?: number | null): Promise<ResultItem[]>;
 }
 
@@ -83,7 +83,7 @@ export async function startActivity(
     reports,
     exec: (batchId, script) => activity.exec(batchId, parseScript(script)),
     results: async (batchId, index = null) =>
-      (await activity.results(batchId, 10, index, never)) as unknown as ResultItem[],
+      (await activity.results(batchId, 60, index, never)) as unknown as ResultItem[],
   };
 }
 

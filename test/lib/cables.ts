@@ -40,7 +40,7 @@ export class Arrivals {
   }
 
   /** Waits until something holds that only what happens at the link can change. */
-  async until(holds: (arrivals: this) => boolean, milliseconds = 20_000): Promise<void> {
+  async until(holds: (arrivals: this) => boolean, milliseconds = 60_000): Promise<void> {
     const deadline = performance.now() + milliseconds;
     while (!holds(this)) {
       const left = deadline - performance.now();

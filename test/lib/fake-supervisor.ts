@@ -34,7 +34,7 @@ async function main(): Promise<void> {
   const gsb = connectGsb({ address: parseGsbUrl(process.env.GSB_URL), logger: silentLogger });
   const state = async (current: string, more: object = {}) => {
     const body = { activityId, state: { state: [current, null], ...more }, timeout: null, credentials: null };
-    await gsb.call(`${report}/SetActivityState`, body, { deadline: 10_000 });
+    await gsb.call(`${report}/SetActivityState`, body, { deadline: 60_000 });
   };
   if (mode === 'mute') return void setInterval(() => {}, 1000);
   if (mode === 'refuses') {
@@ -49,7 +49,7 @@ async function main(): Promise<void> {
   }
   if (mode !== 'silent') {
     const usage = { currentUsage: [0.5, 0.25], timestamp: 0 };
-    await gsb.call(`${report}/SetActivityUsage`, { activityId, usage, timeout: null }, { deadline: 10_000 });
+    await gsb.call(`${report}/SetActivityUsage`, { activityId, usage, timeout: null }, { deadline: 60_000 });
   }
   await state('Initialized');
 }

@@ -15,7 +15,7 @@ import { writeEthernet, writeIp } from '../../host/network/frame/write-ip.ts';
 import type { Owner } from './vm.ts';
 
 /** For one frame from a VM under TCG on a busy machine, milliseconds. */
-const DEADLINE = 60_000;
+const DEADLINE = 120_000;
 /** Frames kept. */
 const MAX_KEPT = 10_000;
 

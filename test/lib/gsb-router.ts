@@ -12,7 +12,7 @@ import { deferred } from '../../host/lib/deferred.ts';
 import { silentLogger } from '../../host/lib/logger.ts';
 
 /** Milliseconds for whatever a test waits for. */
-const WAIT = 10_000;
+const WAIT = 60_000;
 
 export type PacketOf<Kind extends Packet['kind']> = Extract<Packet, { kind: Kind }>;
 

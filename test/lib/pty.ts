@@ -6,7 +6,7 @@ import type { ExitStatus } from '../../native/face.ts';
 import { loadNative } from '../../native/load.ts';
 import type { Owner } from './vm.ts';
 
-const DEADLINE = 60_000;
+const DEADLINE = 120_000;
 const SIGKILL = 9;
 
 export class Terminal {

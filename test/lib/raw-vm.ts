@@ -31,8 +31,8 @@ export interface Answer {
   error?: WireError;
 }
 
-const START_DEADLINE = 60_000;
-const ANSWER_DEADLINE = 20_000;
+const START_DEADLINE = 120_000;
+const ANSWER_DEADLINE = 60_000;
 const READ_BUFFER = 256 * 1024;
 
 export class RawVm {

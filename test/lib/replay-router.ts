@@ -38,7 +38,7 @@ export interface ReplayOptions {
 }
 
 /** Milliseconds for each step. */
-const DEADLINE = 15_000;
+const DEADLINE = 60_000;
 /** Milliseconds for which a supervisor stands still. */
 const STALL = 2500;
 const HELLO: Packet = { kind: 'hello', name: 'replay', version: '0', instanceId: new Uint8Array(16) };

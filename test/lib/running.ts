@@ -4,7 +4,7 @@ import type { Command, Vm } from '../../host/runtime/index.ts';
 import { commandSpec, type Run } from './vm.ts';
 
 /** For what happens soon, but at no moment that the protocol tells, milliseconds. */
-const SOON = 30_000;
+const SOON = 60_000;
 const POLL_INTERVAL = 20;
 
 /** A command with the text of its streams so far. */

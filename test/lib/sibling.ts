@@ -83,9 +83,9 @@ export function openSibling(
   return sibling;
 }
 
-/** Waits for what comes over sockets, 20 s at most. @throws Error with `what` */
+/** Waits for what comes over sockets, a minute at most. @throws Error with `what` */
 export async function until(condition: () => boolean, what: string): Promise<void> {
-  const end = performance.now() + 20_000;
+  const end = performance.now() + 60_000;
   while (!condition()) {
     if (performance.now() > end) throw new Error(`waited in vain for ${what}`);
     await wait(2);

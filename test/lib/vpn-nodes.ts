@@ -19,7 +19,7 @@ import { socketFolder } from './gsb-peer.ts';
 import { type LogRecord, noteLog } from './vpn-relay.ts';
 
 /** Milliseconds for whatever a test waits for. */
-const WAIT = 20_000;
+const WAIT = 60_000;
 
 export interface Owner {
   teardown(end: () => void | Promise<void>): void;

@@ -158,7 +158,7 @@ export class VpnLab {
   /** Tells a VM's relay of a change, as requestors do. */
   async control(to: VpnVm, message: Flex): Promise<Flex> {
     const address = `/net/${to.node.identity.nodeId}/vpn/${NETWORK}/VpnControl`;
-    return await to.node.gsb.call(address, message, { deadline: 10_000 });
+    return await to.node.gsb.call(address, message, { deadline: 60_000 });
   }
 
   async stop(vm: VpnVm, grace?: number): Promise<void> {

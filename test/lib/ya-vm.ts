@@ -32,7 +32,7 @@ export interface CliResult {
 }
 
 /** A command boots a VM in 2 to 3 s; a machine that is busy with other things may take ten times that. */
-const DEADLINE = 90_000;
+const DEADLINE = 180_000;
 
 export class CliProcess {
   readonly child: ChildProcess;

@@ -7,7 +7,7 @@ import { buildBytecodeCompiler, buildEngineTest } from '../../build/engine.ts';
 import { runTool } from '../../build/tool.ts';
 
 /** Longest that a script may run, milliseconds. */
-const DEADLINE = 30_000;
+const DEADLINE = 120_000;
 
 export interface ScriptOptions {
   /** Arguments after the script's name. */

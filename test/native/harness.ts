@@ -5,7 +5,7 @@
 import type { Native, NativeError } from '../../native/face.ts';
 
 /** Longest that one case may take, milliseconds: a case that waits for what never comes. */
-const DEADLINE = { ordinary: 60_000, soak: 900_000 };
+const DEADLINE = { ordinary: 150_000, soak: 900_000 };
 
 /** What a case checks with; each call counts. */
 export interface Assert {

@@ -44,7 +44,7 @@ export const sleep = (milliseconds: number): Promise<void> =>
   new Promise((resolve) => setTimeout(resolve, milliseconds));
 
 /** Waits until `test` holds, looking every few milliseconds. @throws when it does not within `timeout` ms. */
-export async function until(what: string, test: () => boolean, timeout = 10_000): Promise<void> {
+export async function until(what: string, test: () => boolean, timeout = 60_000): Promise<void> {
   for (let waited = 0; !test(); waited += 5) {
     if (waited > timeout) throw new Error(`${what}: not within ${timeout} ms`);
     await sleep(5);
