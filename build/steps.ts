@@ -77,11 +77,11 @@ export function productSteps(say: Say): Step[] {
     {
       name: 'launcher',
       says: 'launcher and the bundle of the host',
-      inputs: [...HOST_SOURCES, ADDON, 'build/launcher.ts', 'build/host-bundle.ts'],
+      inputs: [...HOST_SOURCES, ADDON, 'build/launcher.ts', 'build/scripts'],
       outputs: [
         `${OUT}/ya-vm`,
-        `${OUT}/lib/main.mjs`,
-        `${OUT}/lib/network-worker.mjs`,
+        `${OUT}/lib/main.cjs`,
+        `${OUT}/lib/network-worker.cjs`,
         `${OUT}/lib/node`,
         `${OUT}/lib/yavm.node`,
       ],

@@ -5,14 +5,12 @@
 import { chmodSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { inject } from 'postject';
+import { NODE_OPTIONS } from '../scripts/start.ts';
 import { runTool } from '../tool.ts';
 
 /** Names by which Node finds its payload (its documentation of single executables). */
 const SECTION = 'NODE_SEA_BLOB';
 const FUSE = 'NODE_SEA_FUSE_fce680ab2cc467b6e072b8b5df1996b2';
-
-/** As build/launcher.ts starts Node, which says why. */
-export const NODE_OPTIONS = ['--disable-warning=ExperimentalWarning', '--max-semi-space-size=1'];
 
 export interface BinaryInputs {
   node: string;
@@ -36,7 +34,7 @@ export async function buildBinary({ node, script, assets, work, output }: Binary
     main: script,
     output: blob,
     disableExperimentalSEAWarning: true,
-    // A snapshot would not start on another CPU. The loader's own code is a line; the host's is code-cache.ts's.
+    // A snapshot would not start on another CPU. The loader's own code is a line; the host's is made by itself.
     useSnapshot: false,
     useCodeCache: false,
     // Behind the dashes no word is an option of Node's, as `--env-file` of `ya-vm run` would be.

@@ -2,18 +2,18 @@
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { COMMANDS } from '../../host/cli/commands.ts';
 import { assertBudgets, LIMITS } from '../budgets.ts';
+import { bundleScripts } from '../scripts/bundle.ts';
+import { assetOf, codeAssetOf, programLoader } from '../scripts/loader.ts';
+import { compileScripts } from '../scripts/start.ts';
 import type { Step } from '../step.ts';
 import { buildArchive, buildDebianPackage, checksums, packageName } from './archives.ts';
-import { buildBinary, NODE_OPTIONS } from './binary.ts';
-import { bundleScripts } from './bundle.ts';
-import { buildCodeCache } from './code-cache.ts';
+import { buildBinary } from './binary.ts';
 import { licencesText } from './licences.ts';
-import { loaderScript } from './loader.ts';
 import { components, kernelOf, licenseParts, payloadFiles } from './parts.ts';
 import { writePayload } from './payload.ts';
 import { sbomText } from './sbom.ts';
+import { serialportAddon } from './serialport-addon.ts';
 import { shellFiles } from './shell-files.ts';
 
 export interface DistPlaces {
@@ -25,17 +25,8 @@ export interface DistPlaces {
   entries: Record<string, string>;
 }
 
-/**
- * What is compiled beforehand: the way of every command line to its command. The last ones end with an error, since there is
- * neither QEMU nor a kernel.
- */
-const START_COMMANDS = [
-  ['--help'],
-  ...COMMANDS.map(({ name }) => [name, '--help']),
-  ['version'],
-  ['offer-template'],
-  ['run', '--', 'true'],
-];
+/** Host code that only works in a checkout, with the build's own packages. */
+const EXTERNAL = ['esbuild'];
 
 /** Makes the program, its licences and its bill of materials in `dist`. @throws when it is larger than it may be. */
 export async function buildProgram({ out, dist, entries }: DistPlaces): Promise<void> {
@@ -43,24 +34,22 @@ export async function buildProgram({ out, dist, entries }: DistPlaces): Promise<
   rmSync(work, { recursive: true, force: true });
   mkdirSync(work, { recursive: true });
   const { version } = own();
-  const scripts = await bundleScripts(entries, join(work, 'host'));
-  const code = await buildCodeCache({
-    node: process.execPath,
-    options: NODE_OPTIONS,
-    scripts: join(work, 'host'),
-    entry: 'main',
-    commands: START_COMMANDS,
-    work,
-  });
+  const [host, code] = [join(work, 'host'), join(work, 'code')];
+  const scripts = await bundleScripts(entries, host, { external: EXTERNAL, plugins: [serialportAddon] });
+  await compileScripts(host, code, work);
   const kernel = kernelOf(join(out, 'manifest.json'));
   const [licences, main, worker] = ['licences.txt', 'main.cjs', 'network-worker.cjs'].map((name) =>
     join(name === 'licences.txt' ? dist : work, name),
   ) as [string, string, string];
   writeFileSync(licences, licencesText(await licenseParts(scripts.sources, process.execPath, kernel)));
-  writeFileSync(main, loaderScript('main'));
-  writeFileSync(worker, loaderScript('network-worker'));
+  writeFileSync(main, programLoader('main'));
+  writeFileSync(worker, programLoader('network-worker'));
   const payload = writePayload(join(work, 'payload'), version, payloadFiles(out, licences));
-  const assets = { ...scripts.assets, ...code, ...payload, 'network-worker.cjs': worker };
+  const assets: Record<string, string> = { ...payload, 'network-worker.cjs': worker };
+  for (const name of scripts.names) {
+    assets[assetOf(name)] = join(host, name);
+    assets[codeAssetOf(name)] = join(code, name);
+  }
   const program = join(dist, 'ya-vm');
   await buildBinary({ node: process.execPath, script: main, assets, work, output: program });
   const sbom = sbomText(own(), await components(scripts.sources, kernel), sourceDate());
@@ -101,7 +90,7 @@ export function distSteps(places: DistPlaces, inputs: readonly string[]): Step[]
     {
       name: 'dist-program',
       says: 'the single program',
-      inputs: [...inputs, 'build/dist', 'LICENSE', ...built.map((name) => join(out, name))],
+      inputs: [...inputs, 'build/dist', 'build/scripts', 'LICENSE', ...built.map((name) => join(out, name))],
       outputs: made,
       after: ['initramfs', 'bytecode', 'demo', 'addon'],
       run: () => buildProgram(places),

@@ -16,7 +16,7 @@ import type { RequestName, Requests, ThreadAnswer, ThreadStats } from './thread-
 import type { NicCounters, OutboundSetup, PingReply, SharedCounters, VpnSetup } from './types.ts';
 
 /** Beside the launcher's bundle (build/launcher.ts), else the source. The single program has its text. */
-const PLACES = ['./network-worker.mjs', './worker.ts'];
+const PLACES = ['./network-worker.cjs', './worker.ts'];
 /** Milliseconds for what needs nobody else. */
 const PROMPT = 10_000;
 /** For a VPN's identity and names on a bus that may just be coming back. */

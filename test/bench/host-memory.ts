@@ -21,7 +21,7 @@ import { withOwner } from './owner.ts';
 
 const YA_VM = join(OUT, 'ya-vm');
 /** What the launcher runs, and how. */
-const MAIN = join(OUT, 'lib/main.mjs');
+const MAIN = join(OUT, 'lib/main.cjs');
 const NO_WARNING = '--disable-warning=ExperimentalWarning';
 /** Output that passes while memory is looked at, bytes. */
 const BYTES = 1_000_000_000;
@@ -184,7 +184,7 @@ interface Processes {
 
 /** The launcher's shell has become the Node that runs ya-vm: same pid. The supervisor is a child of it. */
 function processesOf(pid: number): Processes {
-  if (!argumentsOf(pid).some((word) => word.endsWith('main.mjs')))
+  if (!argumentsOf(pid).some((word) => word.endsWith('main.cjs')))
     throw new Error(`process ${pid} is not ya-vm`);
   const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').split(' ').map(Number);
   const supervisor = children.find((child) => child > 0 && argumentsOf(child).includes('service-bus'));

@@ -1,37 +1,23 @@
 /**
- * The host as scripts that a single executable carries: the launcher's files (build/launcher.ts), each as CommonJS, since
- * Node starts nothing else from within a program. What a command does not ask for is not even parsed.
+ * The host as scripts, for the launcher and for the single program alike: with code splitting, each as CommonJS, since Node
+ * starts nothing else from within a program. What a command does not ask for is not even parsed.
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { build, type Plugin, transform } from 'esbuild';
-import { HOST_BUNDLE } from '../host-bundle.ts';
-import { assetOf, isStoodInFor } from './loader.ts';
+import { HERE, isStoodInFor } from './loader.ts';
 
-/** Where the scripts say they are. Nothing is there: what they look for beside themselves they find in the program. */
-const NOWHERE = "'file:///ya-vm/program.cjs'";
+const TARGET = 'node24';
 
-/** Host code that only works in a checkout, with the build's own packages. */
-const EXTERNAL = ['esbuild'];
-
-/** serialport's addon is a file like our own: the package would look for it in node_modules. */
-const serialportAddon: Plugin = {
-  name: 'serialport-addon',
-  setup({ onResolve, onLoad }) {
-    onResolve({ filter: /^node-gyp-build$/ }, () => ({ path: 'addon', namespace: 'serialport' }));
-    onLoad({ filter: /.*/, namespace: 'serialport' }, () => ({
-      resolveDir: resolve('.'),
-      contents: `
-        const { createRequire } = require('node:module');
-        const { unpackedAssets } = require('./host/lib/paths.ts');
-        module.exports = () => createRequire('/')(unpackedAssets() + '/serialport.node');`,
-    }));
-  },
-};
+export interface BundleOptions {
+  /** Packages that stay outside. */
+  external: readonly string[];
+  plugins?: Plugin[];
+}
 
 export interface Scripts {
-  /** Paths of all scripts, by the names of their assets. */
-  assets: Record<string, string>;
+  /** Their names in the folder. */
+  names: string[];
   /** Source files that went in, from the repository's top. */
   sources: string[];
 }
@@ -40,26 +26,39 @@ export interface Scripts {
  * Bundles `entries` (name → source) into `folder`. An entry is started by loader.ts.
  * @throws when the bundle cannot be made; a wait at a module's top level is such a reason
  */
-export async function bundleScripts(entries: Record<string, string>, folder: string): Promise<Scripts> {
+export async function bundleScripts(
+  entries: Record<string, string>,
+  folder: string,
+  { external, plugins }: BundleOptions,
+): Promise<Scripts> {
   const { outputFiles, metafile } = await build({
-    ...HOST_BUNDLE,
     entryPoints: entries,
     outdir: folder,
+    outExtension: { '.js': '.mjs' },
     write: false,
-    external: EXTERNAL,
-    define: { 'import.meta.url': NOWHERE },
-    plugins: [serialportAddon],
+    bundle: true,
+    splitting: true,
+    platform: 'node',
+    format: 'esm',
+    target: TARGET,
+    // The Node entry of cbor-x would load a native decoder for the guest's bytes, when it finds one.
+    alias: { 'cbor-x': resolve('node_modules/cbor-x/index.js') },
+    external: [...external],
+    define: { 'import.meta.url': HERE },
+    plugins,
     metafile: true,
+    legalComments: 'none',
+    logLevel: 'silent',
   });
   mkdirSync(folder, { recursive: true });
-  const assets: Record<string, string> = {};
+  const names: string[] = [];
   for (const { path, text } of outputFiles) {
     const name = path.slice(resolve(folder).length + 1);
     // Names stay, for the stack of an error that nobody foresaw.
     const script = await transform(text, {
       format: 'cjs',
       platform: 'node',
-      target: 'node24',
+      target: TARGET,
       minifyWhitespace: true,
       minifySyntax: true,
       // The loader reads a byte as a character.
@@ -67,10 +66,10 @@ export async function bundleScripts(entries: Record<string, string>, folder: str
       // They become calls of the loader, too.
       supported: { 'dynamic-import': false },
     });
-    assets[assetOf(name)] = join(folder, name);
+    names.push(name);
     writeFileSync(join(folder, name), keepBuiltinsWhole(script.code));
   }
-  return { assets, sources: Object.keys(metafile.inputs).sort() };
+  return { names, sources: Object.keys(metafile.inputs).sort() };
 }
 
 /**

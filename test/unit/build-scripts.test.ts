@@ -1,13 +1,13 @@
-/** How the single program loads its scripts, on scripts made here; and V8's code of them, which must be the same each time. */
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+/** How the launcher and the single program load its scripts, on scripts made here; and V8's code of them, which must be the same each time. */
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Script } from 'node:vm';
 import t from 'tap';
-import { keepBuiltinsWhole } from '../../build/dist/bundle.ts';
-import { buildCodeCache } from '../../build/dist/code-cache.ts';
-import { LOADER } from '../../build/dist/loader.ts';
+import { keepBuiltinsWhole } from '../../build/scripts/bundle.ts';
+import { buildCodeCache } from '../../build/scripts/code-cache.ts';
+import { LOADER } from '../../build/scripts/loader.ts';
 
 const require = createRequire(import.meta.url);
 
@@ -21,7 +21,7 @@ interface Loaded {
 function loader(texts: Record<string, string>, codeOf: (name: string) => Buffer | undefined): Loaded {
   const required: string[] = [];
   const scripts = new Map<string, Script>();
-  const make = new Function('textOf', 'codeOf', 'compiled', 'require', `${LOADER}\nreturn load;`);
+  const make = new Function('textOf', 'codeOf', 'compiled', 'require', 'here', `${LOADER}\nreturn load;`);
   const load = make(
     (name: string) => texts[name],
     codeOf,
@@ -30,6 +30,7 @@ function loader(texts: Record<string, string>, codeOf: (name: string) => Buffer 
       required.push(word);
       return require(word);
     },
+    'file:///here.cjs',
   );
   return { load, required, scripts };
 }
@@ -83,16 +84,21 @@ t.test('the code of scripts is the same each time, of those too that no command 
     `exports.say = (words) => { process.stdout.write(words.join()); };`,
   );
   writeFileSync(join(scripts, 'other.mjs'), `throw new Error('it is not run');`);
-  const build = (name: string) => {
+  const build = async (name: string) => {
     const work = join(top, name);
+    const output = join(work, 'code');
     mkdirSync(work);
     const commands = [['a'], ['b', '--help']];
-    return buildCodeCache({ node: process.execPath, options: [], scripts, entry: 'main', commands, work });
+    await buildCodeCache({
+      ...{ node: process.execPath, options: [], scripts, entry: 'main', commands },
+      ...{ work, output },
+    });
+    return output;
   };
   const [first, second] = [await build('1'), await build('2')];
-  t.same(Object.keys(first), ['code/lib.mjs', 'code/main.mjs', 'code/other.mjs']);
-  for (const [name, path] of Object.entries(first)) {
-    t.ok(readFileSync(path).equals(readFileSync(second[name] as string)), name);
+  t.same(readdirSync(first), ['lib.mjs', 'main.mjs', 'other.mjs']);
+  for (const name of readdirSync(first)) {
+    t.ok(readFileSync(join(first, name)).equals(readFileSync(join(second, name))), name);
   }
 });
 

@@ -6,10 +6,10 @@
  * It holds no machine code, so that it fits any CPU, and V8 refuses what does not fit. A fixed seed (V8 leaves it out of
  * what it compares) makes the same bytes each time.
  */
-import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { runTool } from '../tool.ts';
-import { codeAssetOf, LOADER } from './loader.ts';
+import { LOADER } from './loader.ts';
 
 export interface CodeCacheInputs {
   node: string;
@@ -21,39 +21,41 @@ export interface CodeCacheInputs {
   entry: string;
   /** Command lines that are run. None may do more than write to standard output and standard error. */
   commands: readonly (readonly string[])[];
-  /** For what is in between, and the result. */
+  /** For what is in between. */
   work: string;
+  /** Folder for the code: a file for each script, of its name. */
+  output: string;
 }
 
-/** @returns assets, by their names: paths. @throws when the run fails */
-export async function buildCodeCache(inputs: CodeCacheInputs): Promise<Record<string, string>> {
-  const { node, options, scripts, work } = inputs;
-  const folder = join(work, 'code');
+/** @throws when the run fails */
+export async function buildCodeCache(inputs: CodeCacheInputs): Promise<void> {
+  const { node, options, scripts, work, output } = inputs;
   const trainer = join(work, 'code-cache.cjs');
-  mkdirSync(folder, { recursive: true });
-  writeFileSync(trainer, trainerScript(inputs, folder));
+  mkdirSync(output, { recursive: true });
+  writeFileSync(trainer, trainerScript(inputs));
   // An environment of its own: what this machine has must not show in the code.
   await runTool('env', [
     ...['-i', `HOME=${work}`, `XDG_CACHE_HOME=${work}`, `YAVM_ASSETS=${work}`],
     ...['YAVM_QEMU=/nonexistent', 'LANG=C', 'TERM=dumb'],
     ...[node, ...options, '--random-seed=1', trainer],
   ]);
-  const made = readdirSync(folder);
+  rmSync(trainer);
+  const made = readdirSync(output);
   const missing = readdirSync(scripts).filter((name) => !made.includes(name));
   if (missing.length > 0) throw new Error(`no code of ${missing[0]} was made`);
-  return Object.fromEntries(made.sort().map((name) => [codeAssetOf(name), join(folder, name)]));
 }
 
 /**
  * Runs the commands one after the other in one process: each time a command line ends it, the entry starts anew. Then
  * the code of all scripts is written; of those that no command has loaded, what compiling them gives.
  */
-function trainerScript({ scripts, entry, commands }: CodeCacheInputs, folder: string): string {
+function trainerScript({ scripts, entry, commands, output }: CodeCacheInputs): string {
   return `'use strict';
 const fs = require('node:fs');
 const v8 = require('node:v8');
 const textOf = (name) => fs.readFileSync(${JSON.stringify(`${scripts}/`)} + name, 'latin1');
 const codeOf = () => undefined;
+const here = 'file:///ya-vm/program.cjs';
 const scripts = new Map();
 const compiled = (name, script) => scripts.set(name, script);
 ${LOADER}
@@ -78,13 +80,13 @@ function next() {
 }
 function rerun(script) {
   const module = { exports: {} };
-  script.runInThisContext()(module, module.exports, find, '/ya-vm', '/ya-vm/' + entry);
+  script.runInThisContext()(module, module.exports, find, '/ya-vm', '/ya-vm/' + entry, here);
 }
 function finish() {
   v8.setFlagsFromString('--flush-bytecode');
   for (const name of fs.readdirSync(${JSON.stringify(scripts)}).sort()) {
     const script = scripts.get(name) ?? compile(name);
-    fs.writeFileSync(${JSON.stringify(`${folder}/`)} + name, script.createCachedData());
+    fs.writeFileSync(${JSON.stringify(`${output}/`)} + name, script.createCachedData());
   }
   exit.call(process, 0);
 }
