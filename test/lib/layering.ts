@@ -132,6 +132,8 @@ export const ROWS: Row[] = [
     ],
     packages: ['node:', 'esbuild', 'postject'],
   },
+  // What of the host's scripts is compiled beforehand goes by its commands.
+  { of: 'build/scripts', ours: ['build', 'host'], packages: ['node:', 'esbuild'] },
   // The packages: their manual pages and completions are made from the commands.
   { of: 'build/dist', ours: ['build', 'host'], packages: ['node:', 'esbuild', 'postject'] },
   {
