@@ -15,6 +15,9 @@ export function roomFor(demanded: number): number {
   return soak ? demanded : Math.max(FACTOR * demanded, LEAST);
 }
 
+/** For a supervisor to end in order before it is killed, milliseconds; upstream gives it 5 s. */
+export const SUPERVISOR_ENDS = roomFor(5000);
+
 /** Tells how long `what` took, and fails when it took longer than there is room for. Null: it did not happen. */
 export function tookAtMost(t: Judge, what: string, milliseconds: number | null, demanded: number): void {
   const room = roomFor(demanded);

@@ -1,4 +1,5 @@
 import { readdirSync } from 'node:fs';
+import { mock } from 'node:test';
 import t from 'tap';
 import { YavmError } from '../../host/lib/errors.ts';
 import { deploy, never, run, start, startActivity, terminate } from '../lib/activity.ts';
@@ -265,16 +266,27 @@ t.test('shutdown: counts, no command left, nothing told any more, nothing on dis
 });
 
 t.test('shutdown is over in time with a runtime and a node that hang', async (t) => {
+  const clock = new FakeClock();
   const { activity, exec, runtime } = await startActivity(t, {
+    clock,
     reportState: ([, pending]) => (pending === 'Terminated' ? new Promise(() => {}) : Promise.resolve()),
   });
   runtime.programs.set('deaf', () => new Promise(() => {}));
   runtime.onStop = () => new Promise(() => {});
   exec('b1', [deploy, start, run('deaf')]);
   while (!runtime.calls.includes('run deaf')) await turn();
-  const before = Date.now();
-  await activity.shutdown(400);
-  t.ok(Date.now() - before < 1500);
+  mock.timers.enable({ apis: ['setTimeout'] });
+  t.teardown(() => mock.timers.reset());
+  let over = false;
+  const ending = activity.shutdown(400).finally(() => (over = true));
+  let passed = 0;
+  for (; passed < 5000 && !over; passed += 10) {
+    clock.pass(10);
+    mock.timers.tick(10);
+    await turn();
+  }
+  t.ok(over && passed >= 390 && passed < 1500, `${passed} ms`);
+  await ending;
   t.strictSame(activity.state, ['Terminated', null]);
 });
 

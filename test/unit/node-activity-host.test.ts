@@ -12,6 +12,7 @@ import { type AgreementTerms, buildAgreement } from '../../host/node/agreement-f
 import { LocalNode } from '../../host/node/node.ts';
 import type { Started } from '../lib/fake-supervisor.ts';
 import { socketFolder } from '../lib/gsb-peer.ts';
+import { SUPERVISOR_ENDS } from '../lib/in-time.ts';
 import { ManualClock } from '../lib/manual-clock.ts';
 
 const PROGRAM = [process.execPath, ...process.execArgv, resolve('test/lib/fake-supervisor.ts')] as const;
@@ -78,9 +79,9 @@ t.test('a supervisor is started as ya-provider does it', async (t) => {
   t.equal(agreement.agreementId, activity.agreement.id);
   t.same(agreement.offer.properties.golem.com.usage.vector, TERMS.usageVector);
 
-  t.same(await activity.stop(), { code: 0, signal: null });
+  t.same(await activity.stop(SUPERVISOR_ENDS), { code: 0, signal: null });
   t.match(activity.record, { state: ['Terminated', null], reason: 'Finished: {}', life: 'ended' });
-  t.same(await activity.stop(), { code: 0, signal: null }, 'twice is once');
+  t.same(await activity.stop(SUPERVISOR_ENDS), { code: 0, signal: null }, 'twice is once');
 });
 
 t.test('one that does not end in time is killed, and the node says so for it', async (t) => {

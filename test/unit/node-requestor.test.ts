@@ -12,6 +12,7 @@ import {
   type RuntimeEvent,
 } from '../../host/node/index.ts';
 import { socketFolder } from '../lib/gsb-peer.ts';
+import { SUPERVISOR_ENDS } from '../lib/in-time.ts';
 import { FakeBus } from '../lib/supervisor-bus.ts';
 
 const PROGRAM = [process.execPath, ...process.execArgv, resolve('test/lib/stand-in-supervisor.ts')] as const;
@@ -63,6 +64,7 @@ async function all<T>(items: AsyncIterable<T>): Promise<T[]> {
 }
 
 t.test('a whole activity: exec, stream, results, state, usage, running, and its price', async (t) => {
+  const began = performance.now();
   const { activity, events, requestor } = await start(t);
   t.match(await requestor.state(), { state: ['Initialized', null] });
   t.match(await requestor.usage(), { current: [Number, Number, Number, Number] });
@@ -116,21 +118,24 @@ t.test('a whole activity: exec, stream, results, state, usage, running, and its 
   t.match(activity.record, { state: ['Ready', 'Ready'] });
 
   await reports(events, 3);
-  t.same(await activity.stop(), { code: 0, signal: null });
-  priced(t, events, activity.record?.usage ?? []);
+  t.same(await activity.stop(SUPERVISOR_ENDS), { code: 0, signal: null });
+  priced(t, events, activity.record?.usage ?? [], (performance.now() - began) / 1000);
 });
 
 /** Waits for so many usage reports; they come once a second. */
 async function reports(events: readonly ActivityEvent[], wanted: number): Promise<void> {
-  const last = performance.now() + 30_000;
+  const last = performance.now() + 60_000;
   while (events.filter(({ kind }) => kind === 'usage').length < wanted) {
     if (performance.now() > last) throw new Error('no usage is reported');
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
 }
 
-/** The cost, event by event, as the provider computes it; it never falls, and its last value is the final vector's. */
-function priced(t: Test, events: readonly ActivityEvent[], final: readonly number[]): void {
+/**
+ * The cost, event by event, as the provider computes it; it never falls, and its last value is the final vector's.
+ * @param seconds Since before its start.
+ */
+function priced(t: Test, events: readonly ActivityEvent[], final: readonly number[], seconds: number): void {
   const vectors = events.flatMap((event) => (event.kind === 'usage' && event.usage ? [event.usage] : []));
   t.ok(vectors.length >= 3, `${vectors.length} reports`);
   t.ok(vectors.every(({ length }) => length === VECTOR.length));
@@ -144,8 +149,9 @@ function priced(t: Test, events: readonly ActivityEvent[], final: readonly numbe
   const expected = 0.25 * duration + 3 * cpu + 0 * memory + 1000 * storage + 0.5;
   t.ok(Math.abs((costs.at(-1) as number) - expected) < 1e-9, `${costs.at(-1)} is ${expected}`);
   t.ok((costs.at(-1) as number) > (costs[0] as number), 'and rises');
-  const seconds = ((events.at(-1)?.time ?? 0) - (events[0]?.time ?? 0)) / 1000;
-  t.ok(Math.abs(duration - seconds) < 2, `${duration} s were counted, ${seconds} s were seen`);
+  // Reports are a second apart at least, but for the last one; how much more is the machine's affair.
+  const least = vectors.length - 2.1;
+  t.ok(duration >= least && duration <= seconds, `${duration} s were counted, in ${least} to ${seconds} s`);
 }
 
 t.test('a requestor of the network has its node id as caller', async (t) => {

@@ -7,6 +7,7 @@ import { silentLogger } from '../../host/lib/logger.ts';
 import type { ActivityEvent } from '../../host/node/activity-service.ts';
 import { LocalNode } from '../../host/node/node.ts';
 import { begin, logOf, perform, sh } from '../lib/exe-unit-activity.ts';
+import { SUPERVISOR_ENDS } from '../lib/in-time.ts';
 import { findQemu, waitUntil } from '../lib/processes.ts';
 import { bytes, soak } from '../lib/scale.ts';
 
@@ -43,7 +44,7 @@ t.test(
     t.match(await perform(current.requestor(activity.activity), [sh('echo on')]), [
       { ok: true, stdout: 'on\n' },
     ]);
-    t.same(await activity.stop(), { code: 0, signal: null });
+    t.same(await activity.stop(SUPERVISOR_ENDS), { code: 0, signal: null });
   },
 );
 
@@ -95,6 +96,6 @@ t.test(
     const cap = 32 * 1024 * 1024;
     t.equal(result?.stdout?.length, Math.min(size, cap));
     if (size > cap) t.match(result?.message, new RegExp(`stdout: ${cap} of ${size} bytes`));
-    t.same(await activity.stop(), { code: 0, signal: null });
+    t.same(await activity.stop(SUPERVISOR_ENDS), { code: 0, signal: null });
   },
 );

@@ -6,6 +6,7 @@ import { buildAgreement } from '../../host/node/agreement-file.ts';
 import type { RuntimeEvent } from '../../host/node/messages.ts';
 import { readProcessUsage } from '../../host/usage/process.ts';
 import { begin, logOf, perform, sh, VECTOR } from '../lib/exe-unit-activity.ts';
+import { SUPERVISOR_ENDS } from '../lib/in-time.ts';
 import { findProcesses, findQemu, waitUntil } from '../lib/processes.ts';
 import { soak } from '../lib/scale.ts';
 import { privateEnvironment } from '../lib/vm.ts';
@@ -70,7 +71,7 @@ t.test('deploy, start, run, stream, results, terminate, SIGTERM', LONG, async (t
 
   const ids = vms();
   const began = performance.now();
-  t.same(await activity.stop(), { code: 0, signal: null });
+  t.same(await activity.stop(SUPERVISOR_ENDS), { code: 0, signal: null });
   const took = performance.now() - began;
   t.ok(took < 4000, `${took} ms`);
   t.match(activity.record, {
@@ -115,7 +116,7 @@ t.test('CPU and storage are what the kernel says, within 2 %', LONG, async (t) =
     storage * GIB > 48 * 2 ** 20 && storage * GIB < 80 * 2 ** 20,
     `${storage} GiB for 48 MiB and a file system`,
   );
-  await activity.stop();
+  await activity.stop(SUPERVISOR_ENDS);
   t.ok((activity.record?.usage?.[0] ?? 0) >= cpu, 'the last report has the rest of it');
 });
 
@@ -137,7 +138,7 @@ t.test('SIGTERM ends it in time when QEMU hangs', LONG, async (t) => {
   const [qemu] = findQemu(ids);
   process.kill(qemu as number, 'SIGSTOP');
   const began = performance.now();
-  t.same(await activity.stop(), { code: 0, signal: null });
+  t.same(await activity.stop(SUPERVISOR_ENDS), { code: 0, signal: null });
   const took = performance.now() - began;
   t.ok(took < 4000, `${took} ms`);
   t.match(activity.record, { state: ['Terminated', null], reason: /"batches_pending":1/ });
@@ -161,7 +162,7 @@ t.test('SIGTERM during the boot, and terminate during it', LONG, async (t) => {
   await booting();
   const ids = vms();
   const began = performance.now();
-  t.same(await activity.stop(), { code: 0, signal: null });
+  t.same(await activity.stop(SUPERVISOR_ENDS), { code: 0, signal: null });
   t.ok(performance.now() - began < 4000);
   t.not(await waitUntil(() => findQemu(ids).length === 0, 2000), null);
   t.same(vms(), []);
@@ -187,7 +188,7 @@ t.test('a provider without KVM refuses, unless emulation was asked for', LONG, a
   } else {
     t.match(result?.message, /YAVM_E_NO_KVM/);
   }
-  await activity.stop();
+  await activity.stop(SUPERVISOR_ENDS);
 });
 
 t.test('a VM under load: usage comes each second', LONG, async (t) => {
@@ -199,7 +200,7 @@ t.test('a VM under load: usage comes each second', LONG, async (t) => {
   let bytes = 0;
   for await (const event of requestor.stream(batch))
     if (event.kind === 'stdout') bytes += event.output.length;
-  await activity.stop();
+  await activity.stop(SUPERVISOR_ENDS);
   t.ok(bytes > 1e6, `${bytes} bytes of output meanwhile`);
   const times = events.flatMap((event) => (event.kind === 'usage' ? [event.time] : []));
   const gap = Math.max(...times.slice(1).map((time, index) => time - (times[index] as number)));

@@ -5,6 +5,7 @@ import t, { type Test } from 'tap';
 import { localImage } from '../../host/cli/local-activity.ts';
 import { silentLogger } from '../../host/lib/logger.ts';
 import { type ActivityEvent, ActivityHost, costOf, LocalNode } from '../../host/node/index.ts';
+import { SUPERVISOR_ENDS } from '../lib/in-time.ts';
 import { findProcesses, waitUntil } from '../lib/processes.ts';
 import { DEMO_IMAGE, privateEnvironment } from '../lib/vm.ts';
 import { ACCEL, LAUNCHER, runCli, startCli } from '../lib/ya-vm.ts';
@@ -119,7 +120,7 @@ t.test(
     const busy = run('end=$(($(date +%s) + 3)); while [ $(date +%s) -lt $end ]; do :; done');
     const results = await requestor.finished(await requestor.exec([{ deploy: {} }, { start: {} }, busy]));
     t.ok(results.every(({ ok }) => ok) && results.length === 3);
-    t.same(await activity.stop(), { code: 0, signal: null });
+    t.same(await activity.stop(SUPERVISOR_ENDS), { code: 0, signal: null });
 
     const vectors = events.flatMap((event) => (event.kind === 'usage' && event.usage ? [event.usage] : []));
     const costs = vectors.map((vector) => costOf(vector, coefficients));

@@ -13,6 +13,7 @@ import { publishFile } from '../../host/node/gftp-publish.ts';
 import { receiveFile } from '../../host/node/gftp-receive.ts';
 import type { CommandResult } from '../../host/node/messages.ts';
 import { begin, perform, sh } from '../lib/exe-unit-activity.ts';
+import { SUPERVISOR_ENDS } from '../lib/in-time.ts';
 import { LargeContent } from '../lib/large-content.ts';
 import { findQemu, waitUntil } from '../lib/processes.ts';
 import { bytes } from '../lib/scale.ts';
@@ -130,7 +131,7 @@ t.test('large files by every way in and out, while the node hears of usage', LON
   const reports = events.filter(({ kind }) => kind === 'usage').length;
   t.ok(reports >= 0.8 * Math.floor(seconds), `${reports} reports of usage in ${Math.round(seconds)} s`);
   await Promise.all([source.close(), target.close()]);
-  t.same(await activity.stop(), { code: 0, signal: null });
+  t.same(await activity.stop(SUPERVISOR_ENDS), { code: 0, signal: null });
   t.same(readdirSync(activity.workFolder), ['logs']);
 });
 
@@ -200,5 +201,5 @@ t.test('directories as archives, errors with their words, aborts', LONG, async (
     t.match(await requestor.finished(batch), [{ ok: false }]);
     t.notOk(existsSync(join(activity.workFolder, '.ya-vm', 'staged')));
   });
-  t.same(await activity.stop(), { code: 0, signal: null });
+  t.same(await activity.stop(SUPERVISOR_ENDS), { code: 0, signal: null });
 });
