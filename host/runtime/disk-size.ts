@@ -2,7 +2,7 @@
 
 const KIB = 1024;
 const MIB = 1024 * KIB;
-/** Smallest disk worth having, bytes: the journal takes as much again. */
+/** Smallest disk worth having, bytes: a journal takes as much again. */
 export const MIN_DISK = 16 * MIB;
 /** ext4 with 4 KiB blocks ends at 16 TiB without the 64bit feature; far above any agreement. */
 export const MAX_DISK = 8 * 1024 * 1024 * MIB;
@@ -27,17 +27,18 @@ const HELD_BACK_MOST = 4096 * BLOCK;
 
 /**
  * Size of the file, so that a file system in it has at least `usable` bytes for its user: what ext4 keeps for itself
- * (inodes, journal, bitmaps, descriptors with their copies), and what its driver holds back, is added, so that the quota is honest.
+ * (inodes, bitmaps, descriptors with their copies, the journal of one that is kept), and what its driver holds back, is
+ * added, so that the quota is honest.
  */
-export function diskFileSize(usable: number): number {
+export function diskFileSize(usable: number, kept: boolean): number {
   let size = usable;
   // What is added needs metadata of its own, a few per mille of it: this settles at once.
-  for (let round = 0; round < 4; round++) size = usable + metadataSize(size);
+  for (let round = 0; round < 4; round++) size = usable + metadataSize(size, kept ? JOURNAL_MIB : 0);
   return Math.ceil(size / MIB) * MIB;
 }
 
 /** What a file system of `size` bytes made with {@link mke2fsArguments} does not give to its user, rounded up. */
-function metadataSize(size: number): number {
+function metadataSize(size: number, journalMiB: number): number {
   const groups = Math.ceil(size / GROUP);
   const inodes = groups * Math.ceil(((GROUP / INODE_RATIO) * INODE_SIZE) / BLOCK) * BLOCK;
   const bitmaps = groups * 2 * BLOCK;
@@ -47,7 +48,7 @@ function metadataSize(size: number): number {
   const heldBack = Math.min(size / HELD_BACK_SHARE, HELD_BACK_MOST);
   // The last group may be part of one; its inodes are then fewer. Directories and roundings: 1 MiB.
   const tables = Math.min(inodes, (size / INODE_RATIO) * INODE_SIZE + MIB);
-  return tables + bitmaps + copies + heldBack + (JOURNAL_MIB + 1) * MIB;
+  return tables + bitmaps + copies + heldBack + (journalMiB + 1) * MIB;
 }
 
 /** Groups that hold a copy of superblock and descriptors: 0, 1 and the powers of 3, 5 and 7 (sparse_super). */

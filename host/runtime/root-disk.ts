@@ -50,20 +50,23 @@ const KIB = 1024;
  * of its own, and which older kernels do not know.
  */
 const FEATURES = [
-  ...['has_journal', 'extent', 'huge_file', 'flex_bg', 'metadata_csum', '64bit', 'dir_nlink', 'extra_isize'],
+  ...['extent', 'huge_file', 'flex_bg', 'metadata_csum', '64bit', 'dir_nlink', 'extra_isize'],
   ...['sparse_super', 'large_file', 'filetype', 'resize_inode', 'dir_index', 'ext_attr'],
 ];
 
 /**
- * mke2fs's arguments for `file`. No reserve for root (-m 0); a 16 MiB journal; nothing is written that a sparse file has as
- * zeros already.
+ * mke2fs's arguments for `file`. No reserve for root (-m 0); nothing is written that a sparse file has as zeros already. A
+ * disk that is kept has a journal of 16 MiB. One that goes with its VM has none: nobody mounts it after a crash, so there is
+ * nothing to replay, and neither mounting nor writing pays for it.
  */
-export function mke2fsArguments(file: string): string[] {
-  const extended = ['lazy_itable_init=1', 'lazy_journal_init=1', 'nodiscard', 'root_owner=0:0'];
+export function mke2fsArguments(file: string, kept: boolean): string[] {
+  const features = ['none', ...(kept ? ['has_journal'] : []), ...FEATURES];
+  const journal = kept ? ['-J', `size=${JOURNAL_MIB}`] : [];
+  const lazy = ['lazy_itable_init=1', ...(kept ? ['lazy_journal_init=1'] : [])];
   return [
-    ...['-q', '-F', '-t', 'ext4', '-O', `none,${FEATURES.join(',')}`, '-b', String(BLOCK), '-m', '0'],
-    ...['-i', String(INODE_RATIO), '-I', String(INODE_SIZE), '-J', `size=${JOURNAL_MIB}`],
-    ...['-E', extended.join(','), file],
+    ...['-q', '-F', '-t', 'ext4', '-O', features.join(','), '-b', String(BLOCK), '-m', '0'],
+    ...['-i', String(INODE_RATIO), '-I', String(INODE_SIZE), ...journal],
+    ...['-E', [...lazy, 'nodiscard', 'root_owner=0:0'].join(','), file],
   ];
 }
 
@@ -105,7 +108,7 @@ export function startDisk(request: DiskRequest, signal?: AbortSignal): StartedDi
       checkFormat(fd, name);
       return { fd, kept, made: Promise.resolve() };
     }
-    const disk = { fd, name, size: diskFileSize(usable), preallocate };
+    const disk = { fd, name, kept, size: diskFileSize(usable, kept), preallocate };
     setSize(disk);
     const made = format(disk, signal).catch((error) => {
       remove();
@@ -182,6 +185,7 @@ interface NewDisk {
   fd: number;
   /** For errors. */
   name: string;
+  kept: boolean;
   /** Of the file. */
   size: number;
   preallocate: number;
@@ -195,13 +199,13 @@ function setSize({ fd, name, size }: NewDisk): void {
   }
 }
 
-async function format({ fd, name, size, preallocate }: NewDisk, signal?: AbortSignal): Promise<void> {
+async function format({ fd, name, kept, size, preallocate }: NewDisk, signal?: AbortSignal): Promise<void> {
   if (preallocate > 0) {
     const length = String(Math.min(preallocate, size));
     const failed = await runOn(fd, 'fallocate', ['--length', length, FILE], signal);
     if (failed) throw failure('YAVM_E_ROOT_DISK', `${length} bytes cannot be reserved for ${name}`, failed);
   }
-  const failed = await runOn(fd, 'mke2fs', mke2fsArguments(FILE), signal);
+  const failed = await runOn(fd, 'mke2fs', mke2fsArguments(FILE, kept), signal);
   if (failed) throw failure('YAVM_E_MKE2FS', `mke2fs failed on ${name}`, failed);
 }
 

@@ -5,6 +5,7 @@ import {
   fstatSync,
   mkdtempSync,
   readdirSync,
+  rmSync,
   statSync,
   symlinkSync,
   writeFileSync,
@@ -35,23 +36,31 @@ function describe(fd: number): Map<string, string> {
 
 t.test('the arguments', async (t) => {
   t.equal(
-    mke2fsArguments('/x').join(' '),
+    mke2fsArguments('/x', true).join(' '),
     '-q -F -t ext4 -O none,has_journal,extent,huge_file,flex_bg,metadata_csum,64bit,dir_nlink,extra_isize,sparse_super,large_file,filetype,resize_inode,dir_index,ext_attr -b 4096 -m 0 -i 16384 -I 256 -J size=16 -E lazy_itable_init=1,lazy_journal_init=1,nodiscard,root_owner=0:0 /x',
+  );
+  t.equal(
+    mke2fsArguments('/x', false).join(' '),
+    '-q -F -t ext4 -O none,extent,huge_file,flex_bg,metadata_csum,64bit,dir_nlink,extra_isize,sparse_super,large_file,filetype,resize_inode,dir_index,ext_attr -b 4096 -m 0 -i 16384 -I 256 -E lazy_itable_init=1,nodiscard,root_owner=0:0 /x',
+    'one that nobody keeps has no journal',
   );
 });
 
 t.test('the user gets what was asked for, and the file little more', async (t) => {
-  for (const mib of [16, 17, 100, 128, 500, 1024, 10_000, 102_400, 819_200]) {
-    const { fd, kept } = await makeDisk({ usable: mib * MIB });
+  const sizes = [16, 17, 100, 128, 500, 1024, 10_000, 102_400, 819_200];
+  for (const [mib, keep] of [...sizes.map((size) => [size] as const), [500, join(folder, 'kept')] as const]) {
+    const { fd, kept } = await makeDisk({ usable: mib * MIB, keep });
     const fields = describe(fd);
     // What the kernel's driver does not hand out: 2 % of the blocks, at most 4096.
     const heldBack = Math.min(Math.floor(Number(fields.get('Block count')) / 50), 4096);
     const usable = ((Number(fields.get('Free blocks')) - heldBack) * 4096) / MIB;
     t.ok(usable >= mib && usable < mib * 1.01 + 4, `${mib} MiB: ${usable.toFixed(1)} MiB usable`);
     t.ok(fstatSync(fd).blocks * 512 < 20 * MIB, 'sparse');
-    t.equal(fstatSync(fd).nlink, 0, 'without a name');
-    t.equal(fstatSync(fd).size, diskFileSize(mib * MIB));
-    t.notOk(kept);
+    t.equal(fstatSync(fd).size, diskFileSize(mib * MIB, kept));
+    t.equal(kept, keep !== undefined);
+    t.equal(/\bhas_journal\b/.test(fields.get('Filesystem features') ?? ''), kept, 'a journal to keep it');
+    if (keep === undefined) t.equal(fstatSync(fd).nlink, 0, 'without a name');
+    else rmSync(keep);
     closeSync(fd);
   }
   t.strictSame(readdirSync(folder), []);
@@ -60,11 +69,11 @@ t.test('the user gets what was asked for, and the file little more', async (t) =
 t.test('room that is reserved is taken at once, and no more than the disk has', async (t) => {
   const { fd } = await makeDisk({ usable: 32 * MIB, preallocate: 24 * MIB });
   t.ok(fstatSync(fd).blocks * 512 >= 24 * MIB);
-  t.equal(fstatSync(fd).size, diskFileSize(32 * MIB));
+  t.equal(fstatSync(fd).size, diskFileSize(32 * MIB, false));
   t.equal(describe(fd).get('Filesystem state'), 'clean');
   closeSync(fd);
   const whole = await makeDisk({ usable: 32 * MIB, preallocate: 2 ** 50 });
-  t.equal(fstatSync(whole.fd).size, diskFileSize(32 * MIB));
+  t.equal(fstatSync(whole.fd).size, diskFileSize(32 * MIB, false));
   closeSync(whole.fd);
 });
 
