@@ -166,7 +166,7 @@ class ActivityVm implements StartedVm {
     return this.#parts.attach.writeFiles(...args);
   }
 
-  /** The supervisor always ends its VM in order, as far as its time goes. */
+  /** The supervisor ends its VM in order, as far as its time goes, or at once when nothing of it is kept. */
   stop(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;

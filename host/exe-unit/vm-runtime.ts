@@ -89,6 +89,8 @@ export class VmRuntime implements ActivityRuntime {
   readonly #effects: Effects;
   #deployment: Settled | null = null;
   #vm: Vm | null = null;
+  /** Nothing of the VM outlives it, and who asked for it has its command's end: it need not end in order. */
+  #throwAway = false;
   #image: TaskImage | null = null;
   /** Whether the deployment's start was tried. */
   #started = false;
@@ -202,6 +204,7 @@ export class VmRuntime implements ActivityRuntime {
     try {
       options.signal?.throwIfAborted();
       const spec = this.#plan(deployment);
+      this.#throwAway = this.#options.local !== undefined && !spec.rootDisk && !spec.shares?.length;
       if (network !== null) spec.network = { ...spec.network, ...network.spec };
       const onVm = (vm: Vm) => this.#count(vm);
       const vm = await this.#effects.startVm(spec, { ...options, ...network?.plugs(), onVm });
@@ -279,7 +282,7 @@ export class VmRuntime implements ActivityRuntime {
     if (vm !== null) {
       // The last look at its memory.
       this.usage();
-      await stopVm(vm, milliseconds);
+      await stopVm(vm, this.#throwAway ? 0 : milliseconds);
     }
     // Names on the bus are free before the next deploy asks for them.
     await this.#network?.close();

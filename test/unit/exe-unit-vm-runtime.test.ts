@@ -6,12 +6,14 @@ import { mock } from 'node:test';
 import { pathToFileURL } from 'node:url';
 import t from 'tap';
 import { type Deployment, planEntrypoint, planRun, planVm } from '../../host/exe-unit/deployment.ts';
+import { LocalExchange } from '../../host/exe-unit/local.ts';
 import type { CommandOf } from '../../host/exe-unit/types.ts';
 import type { Effects } from '../../host/exe-unit/vm-effects.ts';
 import { VmRuntime, type VmRuntimeOptions } from '../../host/exe-unit/vm-runtime.ts';
 import type { ImageInfo } from '../../host/image/verify.ts';
 import { deferred } from '../../host/lib/deferred.ts';
 import { silentLogger } from '../../host/lib/logger.ts';
+import type { VmSpec } from '../../host/runtime/types.ts';
 import type { Vm } from '../../host/runtime/vm.ts';
 import type { VmEnd } from '../../host/runtime/vm-end.ts';
 import { MemoryFiles } from '../lib/memory-files.ts';
@@ -341,6 +343,28 @@ t.test('a VM that does not stop is killed within the time', async (t) => {
   await pass(1);
   t.same(vms[0]?.calls, ['stop 200', 'kill']);
   await stopped;
+});
+
+t.test('of `ya-vm run`: a VM of which nothing is kept ends at once, any other in order', async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'yavm-local-'));
+  t.teardown(() => rmSync(folder, { recursive: true, force: true }));
+  const local = new LocalExchange(folder);
+  const spec = plan(deploy());
+  const share = { path: '/data', host: '/srv', readOnly: false };
+  for (const [more, calls] of [
+    [{}, ['kill']],
+    [{ shares: [] }, ['kill']],
+    [{ rootDisk: '/home/me/kept.disk' }, ['stop 400', 'kill']],
+    [{ shares: [share] }, ['stop 400', 'kill']],
+  ] as const) {
+    const { runtime, vms } = scene(t, {}, { local });
+    local.putVm({ ...spec, ...more } as VmSpec);
+    local.putNetwork(null);
+    await runtime.deploy(deploy(), () => {}, NEVER);
+    await runtime.start(START, NO_OUTPUT, NEVER);
+    await runtime.stop(1000);
+    t.same(vms[0]?.calls, calls, JSON.stringify(more));
+  }
 });
 
 t.test('a stop gives up the download and the boot that are under way', async (t) => {
