@@ -61,7 +61,7 @@ async function running(t: { teardown(fn: () => unknown): void }): Promise<Runnin
 }
 
 async function until(what: () => boolean): Promise<void> {
-  for (let wait = 0; wait < 1000 && !what(); wait++) await new Promise((resolve) => setTimeout(resolve, 10));
+  for (let wait = 0; wait < 6000 && !what(); wait++) await new Promise((resolve) => setTimeout(resolve, 10));
 }
 
 /** As Ctrl-C; this process listens for it as long as a command runs. */

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
+import type { Request } from '../../guest/protocol/messages.ts';
 import type { Act } from '../../host/cli/commands.ts';
 import { runProgram } from '../../host/cli/program.ts';
 import type { RunReport } from '../../host/cli/report.ts';
@@ -22,6 +23,14 @@ function start(vm: FakeVm, words: string[], context: TestContext = testContext()
   });
   const code = runProgram(['run', ...words], context, [{ name: 'run', summary: 'run', load }]);
   return { context, code };
+}
+
+/** Waits until the command's output comes through: from then on signals are for it. */
+async function attached(vm: FakeVm, context: TestContext): Promise<Extract<Request, { op: 'run' }>> {
+  const request = await vm.guest.requested('run');
+  await vm.guest.output(streamOf(request.stdout), Buffer.from('.'));
+  while (context.out() === '') await new Promise((resolve) => setTimeout(resolve, 5));
+  return request;
 }
 
 const streamOf = (spec: unknown) => (spec as { stream: number }).stream;
@@ -253,12 +262,11 @@ t.test('a slow reader holds the guest back, and gets every byte', async (t) => {
 t.test('SIGINT to ya-vm goes to the command; its own end is what counts', async (t) => {
   const before = process.listenerCount('SIGINT');
   const vm = await fakeVm(t);
-  const { code } = start(vm, ['--', 'job']);
-  const request = await vm.guest.requested('run');
-  await new Promise((resolve) => setTimeout(resolve, 20));
+  const { context, code } = start(vm, ['--', 'job']);
+  const request = await attached(vm, context);
   process.emit('SIGINT', 'SIGINT');
   t.match(await vm.guest.requested('signal'), { process: request.id, signal: 2, tree: false });
-  vm.guest.exit(request.id, { code: 7 });
+  vm.guest.exit(request.id, { code: 7, totals: { stdout: 1 } });
   t.equal(await code, 7);
   t.equal(process.listenerCount('SIGINT'), before, 'signals have their default again');
 });
@@ -266,8 +274,7 @@ t.test('SIGINT to ya-vm goes to the command; its own end is what counts', async 
 t.test('a second SIGTERM ends the VM: 143', async (t) => {
   const vm = await fakeVm(t);
   const { context, code } = start(vm, ['--', 'job']);
-  await vm.guest.requested('run');
-  await new Promise((resolve) => setTimeout(resolve, 20));
+  await attached(vm, context);
   process.emit('SIGTERM', 'SIGTERM');
   process.emit('SIGTERM', 'SIGTERM');
   t.equal(await code, 143);
@@ -286,8 +293,7 @@ t.test('a signal during the start ends it: 130, and the live line is erased', as
 t.test('the VM’s death is an error with its reason, and in the report', async (t) => {
   const vm = await fakeVm(t);
   const { context, code } = start(vm, ['--json', '--', 'job']);
-  await vm.guest.requested('run');
-  await new Promise((resolve) => setTimeout(resolve, 20));
+  await attached(vm, context);
   vm.die(new YavmError('YAVM_E_GUEST_PANIC', 'the guest panicked'));
   t.equal(await code, 125);
   t.match(context.err(), /^ya-vm: the guest panicked \(YAVM_E_GUEST_PANIC\)\n\{/);

@@ -145,8 +145,9 @@ t.test('usage each second, in the agreement’s order, never falling', async (t)
     t.ok(cpu > (cpuBefore as number), 'each report has a reading of its own');
     t.ok(duration > (durationBefore as number));
   }
-  const seconds = ((reports.at(-1)?.time ?? 0) - (reports[0]?.time ?? 0)) / 1000;
-  t.ok(reports.length <= seconds + 2, `${reports.length} in ${seconds} s: one a second, and one at the end`);
+  // By the supervisor's own clock: how reports come together on their way is the machine's affair.
+  const seconds = reports.at(-2)?.usage?.[1] ?? 0;
+  t.ok(reports.length - 1 <= seconds + 1.1, `${reports.length - 1} in ${seconds} s, and one at the end`);
 });
 
 t.test('a limit of the agreement ends the activity, unless the VM is the limit', async (t) => {

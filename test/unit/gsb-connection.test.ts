@@ -7,7 +7,7 @@ import { meaning } from '../lib/flex-meaning.ts';
 import { connectTo, FakeRouter, startRouter } from '../lib/gsb-router.ts';
 
 const echo = { unary: (body: Flex) => body };
-const soon = { deadline: 10_000 };
+const soon = { deadline: 60_000 };
 const text = (data: Uint8Array) => Buffer.from(data).toString();
 const value = (data: Uint8Array) => meaning(decodeBody(data));
 

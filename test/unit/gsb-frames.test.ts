@@ -10,7 +10,7 @@ import { connectTo, type RouterConnection, startRouter } from '../lib/gsb-router
 
 const NODE = `0x${'ab'.repeat(20)}`;
 const ADDRESS = `/udp/net/${NODE}/vpn/net1/raw`;
-const soon = { deadline: 10_000 };
+const soon = { deadline: 60_000 };
 const text = (data: Uint8Array) => Buffer.from(data).toString();
 
 /** A handler that keeps what it gets. */

@@ -56,7 +56,7 @@ async function raw(
 }
 
 async function until(what: () => boolean): Promise<void> {
-  for (let wait = 0; wait < 500 && !what(); wait++) await new Promise((resolve) => setTimeout(resolve, 10));
+  for (let wait = 0; wait < 6000 && !what(); wait++) await new Promise((resolve) => setTimeout(resolve, 10));
 }
 
 t.test('stats and pings of several clients, through a socket of this user alone', async (t) => {

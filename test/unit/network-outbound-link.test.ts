@@ -238,7 +238,7 @@ t.test('ping: as if the guest had, whose own echoes are its own', async (t) => {
   };
   let frames = 0;
   for (const address of [PUBLIC, '2606:4700::1']) {
-    const ping = filter.ping(address, 20_000);
+    const ping = filter.ping(address, 60_000);
     await upstream.arrivals.count(++frames);
     t.match(read(upstream.arrivals.frames.at(-1)!), {
       to: address,
@@ -247,7 +247,7 @@ t.test('ping: as if the guest had, whose own echoes are its own', async (t) => {
     });
     upstream.send(reply());
     const { milliseconds } = await ping;
-    t.ok(milliseconds >= 0 && milliseconds < 20_000);
+    t.ok(milliseconds >= 0 && milliseconds < 60_000);
   }
   const ping = filter.ping(PUBLIC, 20_000);
   await upstream.arrivals.count(++frames);

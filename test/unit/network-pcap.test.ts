@@ -64,7 +64,7 @@ t.test('what is captured is in the file soon, without a close', async (t) => {
   const file = join(t.testdir({}), 'net.pcapng');
   const capture = openCapture(file, { logger });
   capture.frame('eth0', ARP, 0, ARP.length, 'out');
-  for (let wait = 0; wait < 500 && readPackets(file) === 0; wait++) {
+  for (let wait = 0; wait < 3000 && readPackets(file) === 0; wait++) {
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
   t.equal(readPackets(file), 1);

@@ -192,7 +192,7 @@ t.test('reached: at once, later, not in time, given up', async (t) => {
   const { service, state } = start(t);
   service.announce('a');
   const isInitialized = ({ state }: { state: readonly unknown[] }) => state[0] === 'Initialized';
-  const options = { deadline: 10_000, what: 'Initialized' };
+  const options = { deadline: 60_000, what: 'Initialized' };
   const waiting = service.reached('a', isInitialized, options);
   state('Initialized');
   t.match(await waiting, { state: ['Initialized', null] });

@@ -27,7 +27,7 @@ function contextIn(folder: string): TestContext {
 
 /** Waits until the context's output has a text. */
 async function said(context: TestContext, text: string | RegExp): Promise<void> {
-  const last = performance.now() + 30_000;
+  const last = performance.now() + 60_000;
   while (!(typeof text === 'string' ? context.out().includes(text) : text.test(context.out()))) {
     if (performance.now() > last) throw new Error(`no ${text} in: ${context.out()}`);
     await new Promise((resolve) => setTimeout(resolve, 5));
@@ -283,7 +283,7 @@ t.test('node: tells what happens, until a signal', async (t) => {
   await said(context, `listening: GSB_URL=${url}\n`);
   const gsb = connectGsb({ address: parseGsbUrl(url), logger: silentLogger });
   const call = (message: string, body: object) =>
-    gsb.call(`/local/activity/${message}`, { activityId: 'a1', ...body }, { deadline: 10_000 });
+    gsb.call(`/local/activity/${message}`, { activityId: 'a1', ...body }, { deadline: 60_000 });
   await call('SetActivityState', { state: { state: ['Initialized', 'Deployed'] } });
   await call('SetActivityUsage', { usage: { currentUsage: [1, 0.5], timestamp: 1 } });
   await call('SetActivityUsage', { usage: { timestamp: 1 } });

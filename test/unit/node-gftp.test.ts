@@ -10,7 +10,7 @@ import { gftpSource } from '../../host/transfer/gftp.ts';
 import { CHUNK, collect, NODE, sha3Of, startNode, writePattern } from '../lib/gftp.ts';
 
 const never = new AbortController().signal;
-const prompt = { deadline: 10_000 };
+const prompt = { deadline: 60_000 };
 
 /** Where a call for this node arrives; undefined for one of another, or of none. */
 function publicAddress(address: string, nodeId: string): string | undefined {

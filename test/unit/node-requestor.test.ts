@@ -235,7 +235,7 @@ t.test('the services answer over the bus, also to bytes that are no message', as
   const { node, activity } = await start(t);
   const gsb = connectGsb({ address: node.address, logger: silentLogger });
   t.teardown(() => gsb.close());
-  const call = (address: string, body: Flex) => gsb.call(address, body, { deadline: 10_000 });
+  const call = (address: string, body: Flex) => gsb.call(address, body, { deadline: 60_000 });
   t.match(await call('/local/identity/Get', 'byDefault'), { nodeId: node.identity.nodeId, isDefault: true });
   await t.rejects(call('/local/activity/SetActivityState', 7), { code: 'YAVM_E_GSB_SERVICE' });
   const body = { activityId: 'other', state: { state: ['Ready', null] } };

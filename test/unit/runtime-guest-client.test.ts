@@ -248,6 +248,7 @@ t.test('stdin obeys the credit of the guest', async (t) => {
   guest.granting = false;
   const payload = random.bytes(1024 * 1024);
   command.stdin?.end(payload);
+  while (guest.inputLength(stream) < STREAM_WINDOW) await delay(5);
   await delay(100);
   t.equal(guest.inputLength(stream), STREAM_WINDOW, 'no more than the window without credit');
   guest.granting = true;

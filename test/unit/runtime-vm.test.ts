@@ -8,6 +8,7 @@ import { Vm } from '../../host/runtime/vm.ts';
 import type { FakeGuest } from '../lib/fake-guest.ts';
 import { type FakeMonitor, type FakeQemu, fakeFolder, fakeQemu, fakeRecord } from '../lib/fake-qemu.ts';
 import { commandSpec } from '../lib/guest-session.ts';
+import { tookAtMost } from '../lib/in-time.ts';
 
 const SPEC: VmSpec = {
   assets: { kernel: '/k', initramfs: '/i', manifest: '/m' },
@@ -44,8 +45,8 @@ async function start(t: { teardown(fn: () => void): void }): Promise<Parts> {
   agent.hello();
   agent.answer = ({ id, op }) =>
     agent.reply(id, op === 'configure' ? { steps: [] } : op === 'run' ? { pid: 5 } : {});
-  await vm.boot(5000);
-  await vm.configure(SPEC, 5000);
+  await vm.boot(60_000);
+  await vm.configure(SPEC, 60_000);
   return parts;
 }
 
@@ -153,7 +154,7 @@ t.test('deaths are told apart, at once, with what was said last', async (t) => {
     const began = performance.now();
     cause(parts);
     await t.rejects(command.result, { code, message }, name);
-    t.ok(performance.now() - began < 1000, `${name}: within a second`);
+    tookAtMost(t, name, performance.now() - began, 1000);
     t.match(await parts.vm.ended, { reason: 'failed', error: { code } }, name);
     t.ok(parts.folder.removed);
   }
@@ -162,6 +163,7 @@ t.test('deaths are told apart, at once, with what was said last', async (t) => {
 t.test('a boot that does not answer: its deadline, with the console', async (t) => {
   const { vm, console: print, folder } = await launch(t);
   print('tsc: stuck\r\n');
+  while (vm.consoleLines(1)[0] !== 'tsc: stuck') await delay(5);
   await t.rejects(vm.boot(100), { code: 'YAVM_E_BOOT_TIMEOUT', message: /0\.1 s[\s\S]*tsc: stuck/ });
   t.match(await vm.ended, { reason: 'failed', error: { code: 'YAVM_E_BOOT_TIMEOUT' } });
   t.ok(folder.removed);
@@ -178,13 +180,13 @@ t.test('a QEMU that ends during the boot: its own words, not a deadline', async 
     code: 'YAVM_E_QEMU_DIED',
     message: /code 1\n {2}QEMU's messages:\n {4}qemu: unable/,
   });
-  await t.rejects(vm.configure(SPEC, 1000), { code: 'YAVM_E_QEMU_DIED' });
+  await t.rejects(vm.configure(SPEC, 60_000), { code: 'YAVM_E_QEMU_DIED' });
 });
 
 t.test('an agent of another protocol is refused', async (t) => {
   const { vm, agent } = await launch(t);
   agent.hello({ protocol: 2, agent: '9.0' });
-  await t.rejects(vm.boot(5000), {
+  await t.rejects(vm.boot(60_000), {
     code: 'YAVM_E_PROTOCOL_VERSION',
     message: /agent 9\.0 speaks protocol 2/,
   });
@@ -192,7 +194,7 @@ t.test('an agent of another protocol is refused', async (t) => {
 
 t.test('a start that is given up', async (t) => {
   const { vm } = await launch(t);
-  await t.rejects(vm.boot(5000, AbortSignal.timeout(20)), { name: 'TimeoutError' });
+  await t.rejects(vm.boot(60_000, AbortSignal.timeout(20)), { name: 'TimeoutError' });
 });
 
 t.test('what the console prints is kept within a bound', async (t) => {

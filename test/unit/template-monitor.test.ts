@@ -8,7 +8,7 @@ import { loadState, saveState } from '../../host/runtime/template/monitor.ts';
 import { FakeMonitor } from '../lib/fake-qemu.ts';
 import { socketPair } from '../lib/socket-pairs.ts';
 
-const DEADLINE = { deadline: 10_000 };
+const DEADLINE = { deadline: 60_000 };
 const SHORT = { deadline: 50 };
 
 async function monitored(t: { teardown(fn: () => void): void }) {
