@@ -13,8 +13,12 @@ export function templateKey(index: number): string {
   return (index % 16).toString(16).repeat(32);
 }
 
-/** Puts a template there as if it had been made. */
-export async function putTemplate(folder: string, key: string): Promise<TemplateRecord> {
+/** Puts a template there as if it had been made; `changes` replaces any of its record. */
+export async function putTemplate(
+  folder: string,
+  key: string,
+  changes: Partial<TemplateRecord> = {},
+): Promise<TemplateRecord> {
   const own = join(folder, key);
   mkdirSync(own);
   const file = async (name: string, bytes: Buffer) => {
@@ -34,6 +38,7 @@ export async function putTemplate(folder: string, key: string): Promise<Template
     hello,
     ram: await file('ram', Buffer.alloc(RAM_SIZE, key)),
     state: await file('state', Buffer.from('the state')),
+    ...changes,
   };
   writeFileSync(join(own, 'template.json'), JSON.stringify(record));
   return record;

@@ -1,5 +1,5 @@
 /** Whether a VM starts from a template: what is there, what another is at, what has failed, and who insists. */
-import { closeSync, readdirSync, renameSync, writeFileSync } from 'node:fs';
+import { closeSync, mkdirSync, readdirSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { sleep } from '../../host/lib/deadline.ts';
@@ -135,7 +135,7 @@ t.test('the limit: by what one may take, not by its memory; 0 is said in its own
   t.equal(await chooseTemplate('auto', SHAPE, {}, limited('0')), null);
   t.match(records.pop(), { fields: { reason: 'YA_VM_TEMPLATES_LIMIT=0: no templates are made' } });
   const large = { ...SHAPE, memoryMiB: 16 * 1024 };
-  await putTemplate(folder, templateKey(large, options.qemu));
+  await putTemplate(folder, templateKey(large, options.qemu), { memoryMiB: large.memoryMiB });
   const chosen = await chooseTemplate('auto', large, {}, limited('1G'));
   t.ok(chosen, '16 GiB of memory, most of it holes');
   close(chosen?.template);
@@ -149,3 +149,39 @@ t.test('a damaged one is dropped before another is tried', async (t) => {
   t.match(records, [{ level: 'warn', message: 'a template is dropped' }, { message: 'the VM boots' }]);
   t.notOk(readdirSync(folder).includes(key));
 });
+
+t.test('one of another shape under this name is dropped', async (t) => {
+  const changes = { accel: 'kvm', cpuModel: 'host', cpus: 2, memoryMiB: 512 } as const;
+  for (const [name, value] of Object.entries(changes)) {
+    const { folder, options, records, key } = setting(t);
+    await putTemplate(folder, key, { [name]: value });
+    t.equal(await chooseTemplate('auto', SHAPE, {}, options), null);
+    const cause = { message: new RegExp(`another ${name} than`) };
+    t.match(records, [{ level: 'warn', fields: { err: cause } }, { message: 'the VM boots' }], name);
+    t.notOk(readdirSync(folder).includes(key), name);
+  }
+});
+
+t.test(
+  'each start removes what builders that were killed have left, with the sockets of theirs',
+  async (t) => {
+    const { folder, elsewhere, options, key, store } = setting(t);
+    await putTemplate(folder, key);
+    const other = '9'.repeat(32);
+    const socket = join(elsewhere, 'ya-vm-0123456789abcdef');
+    const notes = { [key]: socket, [other]: elsewhere };
+    for (const [left, note] of Object.entries(notes)) {
+      mkdirSync(store.buildPath(left));
+      writeFileSync(join(store.buildPath(left), 'socket-folder'), note);
+    }
+    mkdirSync(socket);
+    const chosen = await chooseTemplate('auto', SHAPE, {}, options);
+    t.equal(chosen?.key, key);
+    close(chosen?.template);
+    t.strictSame(
+      readdirSync(folder).filter((name) => name.startsWith('.')),
+      [],
+    );
+    t.strictSame(readdirSync(elsewhere), [], 'a folder of another form stays');
+  },
+);

@@ -1,14 +1,5 @@
 /** Makes a template: boots a machine with nothing behind its devices, has it prepare, and keeps its memory and state. */
-import {
-  closeSync,
-  ftruncateSync,
-  mkdirSync,
-  openSync,
-  rmSync,
-  statfsSync,
-  statSync,
-  writeFileSync,
-} from 'node:fs';
+import { closeSync, ftruncateSync, mkdirSync, openSync, statfsSync, statSync, writeFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { HostNative } from '../../../native/host-face.ts';
@@ -60,14 +51,14 @@ export async function buildTemplate(
     if (store.has(key) && store.due(key) === null) return 'there';
     store.clean(native);
     const folder = store.buildPath(key);
-    rmSync(folder, { recursive: true, force: true });
+    store.discard(key);
     mkdirSync(folder, { mode: 0o700 });
     try {
       checkRoom(folder, roomFor(shape.memoryMiB));
       await fill(folder, key, shape, parts);
       store.put(key, native);
     } catch (error) {
-      rmSync(folder, { recursive: true, force: true });
+      store.discard(key);
       if (!isDiskFull(error)) throw error;
       throw new YavmError('YAVM_E_TEMPLATE', `${store.folder}: no room for a template`, { cause: error });
     }

@@ -1,4 +1,5 @@
 /** Whether a VM starts from a template, and from which. */
+import { closeSync } from 'node:fs';
 import type { HostNative } from '../../../native/host-face.ts';
 import { sleep } from '../../lib/deadline.ts';
 import { isAbortError, toError, YavmError } from '../../lib/errors.ts';
@@ -85,8 +86,9 @@ export async function openOrBuild(
 ): Promise<Chosen> {
   if (roomFor(shape.memoryMiB) > store.limit) throw tooLarge(shape, store);
   const key = templateKey(shape, options.qemu);
+  store.clean(options.native);
   await renew(store, key, shape, options);
-  const there = openOrDrop(store, key, options.logger);
+  const there = openOrDrop(store, key, shape, options.logger);
   if (there) return { store, key, template: there };
   const failure = lately(store, key, options);
   if (failure !== null)
@@ -176,12 +178,32 @@ function tooLarge({ memoryMiB }: TemplateShape, { limit }: TemplateStore): YavmE
 }
 
 /** A damaged one is removed: the next start would fall over it again. */
-function openOrDrop(store: TemplateStore, key: string, logger: Logger): OpenTemplate | null {
+function openOrDrop(
+  store: TemplateStore,
+  key: string,
+  shape: TemplateShape,
+  logger: Logger,
+): OpenTemplate | null {
   try {
-    return store.open(key);
+    const template = store.open(key);
+    if (template) checkShape(template, shape);
+    return template;
   } catch (error) {
     logger.warn({ err: toError(error) }, 'a template is dropped');
     store.drop(key);
     return null;
   }
+}
+
+/** A key alone is the name of a folder: what lies there under another's name must not be used. Closes it then. @throws {YavmError} YAVM_E_TEMPLATE */
+function checkShape({ record, ram, state }: OpenTemplate, shape: TemplateShape): void {
+  const wrong = (['accel', 'cpuModel', 'cpus', 'memoryMiB'] as const).find(
+    (name) => record[name] !== shape[name],
+  );
+  if (wrong === undefined) return;
+  for (const fd of [ram, state]) closeSync(fd);
+  throw new YavmError(
+    'YAVM_E_TEMPLATE',
+    `the template ${record.key} was made with another ${wrong} than its name says`,
+  );
 }

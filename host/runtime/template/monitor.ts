@@ -1,15 +1,15 @@
 /** QEMU's migration commands: how a template's state is written, and how it is read. */
-import { chownSync, mkdtempSync, rmSync } from 'node:fs';
+import { chownSync } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { createServer, type Server, type Socket } from 'node:net';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { sleep, withDeadline } from '../../lib/deadline.ts';
 import { deferred } from '../../lib/deferred.ts';
 import { YavmError } from '../../lib/errors.ts';
 import { listenPrivately } from '../../lib/private-listen.ts';
 import { qemuUser } from '../privileges.ts';
 import type { Qmp } from '../qmp.ts';
+import { makeSocketFolder, removeSocketFolder, SOCKET_NOTE } from './socket-folder.ts';
 
 /** Memory that lies in a shared file stays there, and is not part of the state. */
 const CAPABILITIES = [{ capability: 'x-ignore-shared', state: true }];
@@ -36,10 +36,11 @@ export async function saveState(
   { deadline, signal }: MonitorOptions,
 ): Promise<void> {
   // QEMU's user must reach it, which may not enter the folder of the template.
-  const folder = mkdtempSync(join(tmpdir(), 'ya-vm-'));
+  const note = join(dirname(path), SOCKET_NOTE);
   const server = createServer();
   const file = await open(path, 'wx', 0o600);
   try {
+    const folder = makeSocketFolder(note);
     const socketPath = join(folder, 'state');
     await listenPrivately(server, socketPath);
     const user = qemuUser();
@@ -54,7 +55,7 @@ export async function saveState(
   } finally {
     server.close();
     await file.close();
-    rmSync(folder, { recursive: true, force: true });
+    removeSocketFolder(note);
   }
 }
 

@@ -21,6 +21,7 @@ import { parseSize } from '../../lib/size.ts';
 import { sparseChecksum } from './checksum.ts';
 import { RAM, RECORD, readRecord, STATE, sameStamp, stampOf, type TemplateRecord } from './record.ts';
 import { MOST_STARTS, type Renewal, renewalOf, whyDue } from './renewal.ts';
+import { removeSocketFolder, SOCKET_NOTE } from './socket-folder.ts';
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -250,9 +251,16 @@ export class TemplateStore {
       if (key === undefined) continue;
       const lock = this.lock(key, native);
       if (lock === null) continue;
-      rmSync(join(this.folder, name), { recursive: true, force: true });
+      this.discard(key);
       closeSync(lock);
     }
+  }
+
+  /** Removes what was built of a template that is none yet. For who has its lock. */
+  discard(key: string): void {
+    const folder = this.buildPath(key);
+    removeSocketFolder(join(folder, SOCKET_NOTE));
+    rmSync(folder, { recursive: true, force: true });
   }
 
   /**
