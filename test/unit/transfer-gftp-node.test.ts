@@ -105,7 +105,7 @@ t.test('a publisher that vanishes', async (t) => {
   const peer = await RawPeer.connect(t, address);
   await peer.register('/public/gftp/x');
   const url = new URL(`gftp://${LOCAL_IDENTITY.nodeId}/x`);
-  const opening = gftpSource(url, gsb, { deadline: 300 }).open({ signal: never });
+  const opening = gftpSource(url, gsb, { deadline: 4000 }).open({ signal: never });
   const asked = await peer.next('callRequest');
   peer.reply(asked.requestId, encodeBody({ Ok: { fileSize: 100 * CHUNK } }));
   const reading = collect((await opening).bytes);

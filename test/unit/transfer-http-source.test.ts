@@ -5,6 +5,7 @@ import { pipeline } from 'node:stream/promises';
 import t, { type Test } from 'tap';
 import { type HttpOptions, httpSource } from '../../host/transfer/http-source.ts';
 import { makeCertificate } from '../lib/certificates.ts';
+import { holdTimers } from '../lib/held-timers.ts';
 import { type Handler, serve, startRawServer, startServer } from '../lib/http-server.ts';
 import { LargeContent } from '../lib/large-content.ts';
 import { Random } from '../lib/random.ts';
@@ -248,12 +249,15 @@ t.test('a server that stalls in the middle; a reader that takes its time', async
   t.match(error, { message: /stalls: less than 16 KiB in 0\.04 s/, retry: true });
   t.equal(stalling.requests.length, 3, 'continued twice, where it stalled again');
   const { origin } = await startServer(t, (request, response) => serve(request, response, CONTENT));
-  const source = httpSource(new URL(origin), { env: {}, timeouts: { stall: 20 } });
+  const stall = 12_345;
+  const stallTimePasses = holdTimers(t, stall);
+  const source = httpSource(new URL(origin), { env: {}, timeouts: { stall } });
   const { bytes } = await source.open({ signal });
   let size = 0;
   for await (const piece of bytes) {
     size += piece.byteLength;
-    await new Promise((resolve) => setTimeout(resolve, 30));
+    stallTimePasses();
+    await new Promise((resolve) => setImmediate(resolve));
   }
   t.equal(size, CONTENT.length);
 });

@@ -4,6 +4,7 @@ import t, { type Test } from 'tap';
 import { type DownloadOptions, download, type Sink } from '../../host/transfer/http.ts';
 import { Ring } from '../../host/transfer/ring.ts';
 import { makeCertificate } from '../lib/certificates.ts';
+import { holdTimers } from '../lib/held-timers.ts';
 import { type Handler, serve, startRawServer, startServer } from '../lib/http-server.ts';
 import { contentOf } from '../lib/image-cache.ts';
 import { Random } from '../lib/random.ts';
@@ -11,7 +12,9 @@ import { count } from '../lib/scale.ts';
 
 const MIB = 1024 * 1024;
 const CONTENT = contentOf(9 * MIB, 1);
-const TIMEOUTS = { connect: 5000, headers: 5000, stall: 5000 };
+const TIMEOUTS = { connect: 60_000, headers: 60_000, stall: 60_000 };
+/** Of no other timer, milliseconds. */
+const STALL = 12_345;
 
 t.test('a ring gives what it was given, in its order', (t) => {
   const random = new Random();
@@ -168,8 +171,13 @@ for (const [scheme, tls] of schemes) {
     const { sink, fetch, requests } = await setUp(t, (request, response) =>
       serve(request, response, CONTENT),
     );
-    sink.before = () => new Promise((resolve) => setTimeout(resolve, 60));
-    await fetch({ timeouts: { ...TIMEOUTS, stall: 30 } });
+    const stallTimePasses = holdTimers(t, STALL);
+    sink.before = async () => {
+      stallTimePasses();
+      // Bytes could come meanwhile.
+      for (let turn = 0; turn < 10; turn++) await new Promise((resolve) => setImmediate(resolve));
+    };
+    await fetch({ timeouts: { ...TIMEOUTS, stall: STALL } });
     t.ok(sink.content.equals(CONTENT));
     t.ok(sink.mostHeld <= 3 * MIB, `${sink.mostHeld} bytes at a time`);
     const failure = Object.assign(new Error('write failed'), { code: 'EPIPE' });

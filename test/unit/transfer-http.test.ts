@@ -6,13 +6,16 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { type DownloadOptions, download, type Sink } from '../../host/transfer/http.ts';
+import { holdTimers } from '../lib/held-timers.ts';
 import { type Handler, serve, startServer } from '../lib/http-server.ts';
 import { Random } from '../lib/random.ts';
 
 const CONTENT = Buffer.from(new Random(3).bytes(200_000));
 const OTHER = Buffer.from(new Random(4).bytes(200_000));
 const ETAG = '"version-1"';
-const TIMEOUTS = { connect: 5000, headers: 5000, stall: 5000 };
+const TIMEOUTS = { connect: 60_000, headers: 60_000, stall: 60_000 };
+/** Of no other timer, milliseconds. */
+const STALL = 12_345;
 
 /** Keeps what it gets; every byte may come once. */
 class MemorySink implements Sink {
@@ -331,12 +334,13 @@ t.test('a TLS handshake that never ends', async (t) => {
 
 t.test('a slow disk is no stall, and its error is its own', async (t) => {
   const { sink, get, requests } = await setUp(t, (request, response) => serve(request, response, CONTENT));
+  const stallTimePasses = holdTimers(t, STALL);
   const write = sink.write.bind(sink);
   sink.write = async (bytes, at) => {
-    await new Promise((resolve) => setTimeout(resolve, 60));
+    stallTimePasses();
     await write(bytes, at);
   };
-  await get('/file', { timeouts: { ...TIMEOUTS, stall: 30 } });
+  await get('/file', { timeouts: { ...TIMEOUTS, stall: STALL } });
   t.ok(sink.content.equals(CONTENT));
   // EPIPE is also the name of a connection's error, which would be tried again.
   const failure = Object.assign(new Error('write failed'), { code: 'EPIPE' });

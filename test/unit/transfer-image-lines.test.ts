@@ -20,13 +20,13 @@ async function setUp(t: Test, handler: Handler) {
   const { origin, requests } = await startServer(t, handler);
   const folder = cacheFolder(t);
   const waits: number[] = [];
-  const fetch = (lines = LINES, signal?: AbortSignal) =>
+  const fetch = (lines = LINES, signal?: AbortSignal, stall = 60_000) =>
     fetchImage({
       taskPackage: taskPackage(`${origin}/x.gvmi`, CONTENT),
       cacheFolder: folder,
       lines,
       signal,
-      timeouts: { connect: 5000, headers: 5000, stall: 300 },
+      timeouts: { connect: 60_000, headers: 60_000, stall },
       sleep: async (milliseconds) => void waits.push(milliseconds),
     });
   const bounded = () => requests.filter(({ headers }) => /^bytes=\d+-\d+$/.test(headers.range ?? ''));
@@ -159,7 +159,7 @@ t.test('connections that break off or stall, at random', async (t) => {
     let result: string | Error = new Error('not tried');
     // Three attempts each; what they got goes on.
     for (let attempt = 0; attempt < 30 && typeof result !== 'string'; attempt++) {
-      result = await fetch().catch((error) => error);
+      result = await fetch(LINES, undefined, 300).catch((error) => error);
     }
     if (typeof result !== 'string') return t.fail(`round ${round}: ${result}`);
     t.ok(readFileSync(result).equals(CONTENT), `round ${round}: ${requests.length} requests`);

@@ -12,7 +12,9 @@ import { cacheFolder, contentOf, filesIn } from '../lib/image-cache.ts';
 
 const MIB = 1024 * 1024;
 const CONTENT = contentOf(MIB / 2, 1);
-const TIMEOUTS = { connect: 5000, headers: 300, stall: 300 };
+const TIMEOUTS = { connect: 60_000, headers: 60_000, stall: 60_000 };
+/** For servers that do not move. */
+const IMPATIENT = { ...TIMEOUTS, headers: 300, stall: 300 };
 
 const file: Handler = (request, response) => serve(request, response, CONTENT, { etag: '"1"', ranges: true });
 
@@ -41,6 +43,7 @@ interface Case {
   code?: string | RegExp;
   /** Attempts after the first. */
   retries: number;
+  timeouts?: typeof TIMEOUTS;
 }
 
 const status = (code: number, body = 'sorry'): Handler => {
@@ -108,8 +111,15 @@ function casesFor(content: Buffer, other: Buffer): Case[] {
       handler: misbehaving({ stallAfter: half }),
       message: /stalls: less than 16 KiB/,
       retries: 2,
+      timeouts: IMPATIENT,
     },
-    { what: 'never answers', handler: () => {}, message: /no answer within 0.3 s/, retries: 2 },
+    {
+      what: 'never answers',
+      handler: () => {},
+      message: /no answer within 0.3 s/,
+      retries: 2,
+      timeouts: IMPATIENT,
+    },
     {
       what: 'changes the file half-way, to another one',
       handler: first(misbehaving({ cutAfter: half }), misbehaving({ etag: '"2"', ranges: true }, other)),
@@ -186,10 +196,11 @@ const all = ways.flatMap(([way, size, tls]) => {
 });
 for (const one of all) {
   const { what, way, handler, message, code = 'YAVM_E_IMAGE_DOWNLOAD', retries, content, name, tls } = one;
+  const { timeouts = TIMEOUTS } = one;
   t.test(`a server: ${what}: ${way}`, async (t) => {
     const { origin } = await startServer(t, handler, tls);
     const { folder, waits, fetch } = await setUp(t, origin, content);
-    const result = await fetch({ ca: tls?.cert }).catch((error) => error);
+    const result = await fetch({ ca: tls?.cert, timeouts }).catch((error) => error);
     if (message === null) {
       t.equal(result, join(folder, name));
       t.ok(readFileSync(result).equals(content));

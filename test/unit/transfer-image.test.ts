@@ -36,7 +36,7 @@ async function setUp(t: Test, handler: Handler): Promise<Setup> {
       cacheFolder: folder,
       progress: (report) => reports.push(report),
       sleep: async (milliseconds) => void waits.push(milliseconds),
-      timeouts: { connect: 5000, headers: 5000, stall: 5000 },
+      timeouts: { connect: 60_000, headers: 60_000, stall: 60_000 },
       ...options,
     });
   return { folder, reports, waits, fetch, requests, origin };

@@ -235,8 +235,9 @@ t.test('a proxy that does not do its work', async (t) => {
     ['nobody there', 'http://127.0.0.1:1', /the proxy http:\/\/127\.0\.0\.1:1: .*ECONNREFUSED/, true],
   ];
   for (const [what, proxy, message, retry] of table) {
+    const connect = proxy === silent ? 200 : 60_000;
     const env = { https_proxy: proxy.replace('//', '//me:secret@') };
-    const source = httpSource(new URL('https://host.example/x?query'), { env, timeouts: { connect: 200 } });
+    const source = httpSource(new URL('https://host.example/x?query'), { env, timeouts: { connect } });
     const error = await source.open({ signal }).catch((error) => error);
     t.match(error, { code: 'YAVM_E_HTTP', message, retry }, what);
     t.match(error.message, /^HTTP error: https:\/\/host\.example\/x\?…: /, what);
