@@ -84,7 +84,7 @@ t.test('an exception in a callback is an uncaught exception', (t) => {
     const source = `const native = require(${JSON.stringify(addon)}); ${script}`;
     const { status, stderr } = spawnSync(process.execPath, ['-e', source], {
       encoding: 'utf8',
-      timeout: 20_000,
+      timeout: 120_000,
     });
     t.equal(status, 1, `${name}: exit code`);
     t.match(stderr, /Error: from the callback/, `${name}: stack`);
@@ -99,7 +99,7 @@ t.test('watching keeps the process alive, unwatching lets it end', (t) => {
     setTimeout(() => native.write(w, new Uint8Array(1)), 50);`;
   const { status, stdout } = spawnSync(process.execPath, ['-e', source], {
     encoding: 'utf8',
-    timeout: 20_000,
+    timeout: 120_000,
   });
   t.equal(status, 0, 'ends by itself');
   t.equal(stdout, 'event\n', 'after the event');

@@ -41,17 +41,23 @@ t.test('timers are never early, and the loop sleeps until they are due', async (
     for (const delay of [1, 7, 20, 50, 120]) {
       setTimeout(() => { worst = Math.min(worst, yavmNative.monotonic() - started - delay); }, delay);
     }
-    setTimeout(() => {
-      console.log(worst);
+    function ticks() {
       const fd = yavmNative.open('/proc/self/stat', 0, 0);
       const bytes = new Uint8Array(1024);
       const text = new TextDecoder().decode(bytes.subarray(0, yavmNative.read(fd, bytes)));
+      yavmNative.close(fd);
       const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
-      console.log(Number(fields[11]) + Number(fields[12])); // utime + stime, ticks of 10 ms
-    }, 300);
+      return Number(fields[11]) + Number(fields[12]); // utime + stime, ticks of 10 ms
+    }
+    const before = ticks();
+    setTimeout(() => {
+      console.log(worst);
+      console.log(ticks() - before);
+    }, 1000);
   `);
   t.equal(Number(late), 0, 'no timer fired before its time');
-  t.ok(Number(cpu) <= 5, `used ${cpu} ticks of CPU in 300 ms`);
+  // One that looks again and again takes nearly all 100, or what others leave of them.
+  t.ok(Number(cpu) <= 10, `used ${cpu} ticks of CPU in a second`);
 });
 
 t.test(

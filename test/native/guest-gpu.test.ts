@@ -93,8 +93,8 @@ t.test('an image without, with a planted link: nothing outside the root is chang
 t.test('a program that is none, and one that does not end', async (t) => {
   const { root, context } = prepare('tool');
   put(join(root, 'none'), 'text');
-  t.match(await runInRoot(context, ['none'], 1000), /cannot be started \(E/);
-  t.match(await runInRoot(context, ['missing'], 1000), /cannot be started \(ENOENT\)/);
+  t.match(await runInRoot(context, ['none'], 60_000), /cannot be started \(E/);
+  t.match(await runInRoot(context, ['missing'], 60_000), /cannot be started \(ENOENT\)/);
   const busybox = '/bin/busybox';
   if (!existsSync(busybox)) return;
   put(join(root, 'sleep'), { copy: busybox });

@@ -195,7 +195,7 @@ t.test('two links whose names are swapped, both up', { skip }, async (t) => {
 });
 
 t.test('a link that comes late is waited for, one that never comes is named', { skip }, async (t) => {
-  const { network, root } = makeNetwork({}, 3000);
+  const { network, root } = makeNetwork({}, 60_000);
   const mac = `52:54:00:00:00:${(pairs + 1 + 16).toString(16)}`;
   const waiting = network.apply({ links: [{ mac, name: 'late', addresses: ['10.4.0.1/24'] }] });
   await network.apply({ hosts: { meanwhile: '10.4.0.9' } });

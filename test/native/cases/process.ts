@@ -15,7 +15,6 @@ import {
   SIGKILL,
   SIGTERM,
   SIGURG,
-  sleep,
   text,
   until,
   withFolder,
@@ -198,8 +197,14 @@ export const processCases: Case[] = [
           native.close(file);
         } finally {
           native.close(cgroupFd);
-          await sleep(20); // the kernel empties it a moment after the exit
-          native.rmdir(`${folder}/${name}`);
+          await until('the kernel empties it, a moment after the exit', () => {
+            try {
+              native.rmdir(`${folder}/${name}`);
+              return true;
+            } catch {
+              return false;
+            }
+          });
           native.umount(folder, MNT_DETACH);
         }
       });
