@@ -164,20 +164,26 @@ async function supervisor(
   return child as ChildProcess & { pid: number };
 }
 
-for (const [name, script, signal] of [
-  ['one that ends on SIGTERM', 'process.on("SIGTERM", () => process.exit(3))', null],
+/** It is told in time, however late it hears. */
+const LONG = 60_000;
+
+for (const [name, script, signal, grace, killTime] of [
+  ['one that ends on SIGTERM', 'process.on("SIGTERM", () => process.exit(3))', null, LONG, LONG],
   [
     'one that needs to be told twice',
     'let n = 0; process.on("SIGTERM", () => { if (++n === 2) process.exit(3) })',
     null,
+    // Signals that come before it looks are one.
+    3000,
+    LONG,
   ],
-  ['one that does not listen', 'process.on("SIGTERM", () => {})', 'SIGKILL'],
+  ['one that does not listen', 'process.on("SIGTERM", () => {})', 'SIGKILL', 100, 200],
 ] as const) {
   t.test(`stop ends a supervisor: ${name}`, async (t) => {
     const child = await supervisor(t, script);
     const identity = { pid: child.pid, startTime: startTimeOf(child.pid) as number };
     const ended = new Promise((resolve) => child.once('exit', (_code, ending) => resolve(ending)));
-    await stopVm({ record: record({ supervisor: identity }), folder: '/r' }, { grace: 100, killTime: 200 });
+    await stopVm({ record: record({ supervisor: identity }), folder: '/r' }, { grace, killTime });
     t.equal(await ended, signal);
     t.equal(isAlive(identity), false);
   });
