@@ -6,7 +6,7 @@ import { copyFileSync, readdirSync, readlinkSync, renameSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { perform, setUp, sh } from '../lib/exe-unit-activity.ts';
-import { SUPERVISOR_ENDS } from '../lib/in-time.ts';
+import { roomFor, SUPERVISOR_ENDS } from '../lib/in-time.ts';
 import { notPackaged, OLDER_VERSION, PROGRAM, writeOlderProgram } from '../lib/packaged.ts';
 import { findProcesses, findQemu, waitUntil } from '../lib/processes.ts';
 import { ACCEL, runCli, startCli } from '../lib/ya-vm.ts';
@@ -74,7 +74,7 @@ t.test(
     const ids = vms();
     for (const { activity } of [older, newer])
       t.same(await activity.stop(SUPERVISOR_ENDS), { code: 0, signal: null });
-    t.not(await waitUntil(() => findQemu(ids).length === 0, 5000), null);
+    t.not(await waitUntil(() => findQemu(ids).length === 0, roomFor(5000)), null);
     t.same(vms(), [], 'no run folder');
     t.same(findProcesses(`XDG_RUNTIME_DIR=${folder}`), [], 'no process');
   },

@@ -6,7 +6,7 @@ import { buildAgreement } from '../../host/node/agreement-file.ts';
 import type { RuntimeEvent } from '../../host/node/messages.ts';
 import { readProcessUsage } from '../../host/usage/process.ts';
 import { begin, logOf, perform, sh, VECTOR } from '../lib/exe-unit-activity.ts';
-import { SUPERVISOR_ENDS } from '../lib/in-time.ts';
+import { roomFor, SUPERVISOR_ENDS, tookAtMost } from '../lib/in-time.ts';
 import { findProcesses, findQemu, waitUntil } from '../lib/processes.ts';
 import { soak } from '../lib/scale.ts';
 import { privateEnvironment } from '../lib/vm.ts';
@@ -72,8 +72,7 @@ t.test('deploy, start, run, stream, results, terminate, SIGTERM', LONG, async (t
   const ids = vms();
   const began = performance.now();
   t.same(await activity.stop(SUPERVISOR_ENDS), { code: 0, signal: null });
-  const took = performance.now() - began;
-  t.ok(took < 4000, `${took} ms`);
+  tookAtMost(t, 'the end', performance.now() - began, 4000);
   t.match(activity.record, {
     state: ['Terminated', null],
     reason: /^Interrupted by signal: 15: \{"batches_done":5,/,
@@ -139,10 +138,9 @@ t.test('SIGTERM ends it in time when QEMU hangs', LONG, async (t) => {
   process.kill(qemu as number, 'SIGSTOP');
   const began = performance.now();
   t.same(await activity.stop(SUPERVISOR_ENDS), { code: 0, signal: null });
-  const took = performance.now() - began;
-  t.ok(took < 4000, `${took} ms`);
+  tookAtMost(t, 'the end', performance.now() - began, 4000);
   t.match(activity.record, { state: ['Terminated', null], reason: /"batches_pending":1/ });
-  t.not(await waitUntil(() => findQemu(ids).length === 0, 2000), null);
+  t.not(await waitUntil(() => findQemu(ids).length === 0, roomFor(2000)), null);
   t.same(vms(), []);
 });
 
@@ -163,8 +161,8 @@ t.test('SIGTERM during the boot, and terminate during it', LONG, async (t) => {
   const ids = vms();
   const began = performance.now();
   t.same(await activity.stop(SUPERVISOR_ENDS), { code: 0, signal: null });
-  t.ok(performance.now() - began < 4000);
-  t.not(await waitUntil(() => findQemu(ids).length === 0, 2000), null);
+  tookAtMost(t, 'the end', performance.now() - began, 4000);
+  t.not(await waitUntil(() => findQemu(ids).length === 0, roomFor(2000)), null);
   t.same(vms(), []);
 });
 
@@ -175,8 +173,8 @@ t.test('kill -9 of the supervisor: QEMU is gone within 2 s', LONG, async (t) => 
   t.equal(findQemu(ids).length, 1);
   process.kill(activity.pid as number, 'SIGKILL');
   await activity.ended;
-  const took = await waitUntil(() => findQemu(ids).length === 0, 2000);
-  t.not(took, null, `${took} ms`);
+  const took = await waitUntil(() => findQemu(ids).length === 0, roomFor(2000));
+  tookAtMost(t, 'QEMU’s end', took, 2000);
   t.same(findProcesses(`XDG_RUNTIME_DIR=${folder}`), []);
 });
 
@@ -204,10 +202,10 @@ t.test('a VM under load: usage comes each second', LONG, async (t) => {
   t.ok(bytes > 1e6, `${bytes} bytes of output meanwhile`);
   const times = events.flatMap((event) => (event.kind === 'usage' ? [event.time] : []));
   const gap = Math.max(...times.slice(1).map((time, index) => time - (times[index] as number)));
-  t.ok(
-    times.length >= seconds && gap <= 2000,
-    `${times.length} reports, at most ${Math.round(gap)} ms apart`,
-  );
+  // A machine that does other things besides lets each process wait its turn; none is to be without.
+  const least = soak ? seconds : seconds / 2;
+  t.ok(times.length >= least, `${times.length} reports`);
+  tookAtMost(t, 'the longest time between two reports', gap, 2000);
 });
 
 t.test('from-file: the script of a file, without a bus, until a signal', LONG, async (t) => {

@@ -1,6 +1,6 @@
 /** The host's disk is full while a VM writes: the VM waits for room, and ends with the reason when none comes. */
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { isYavmError } from '../../host/lib/errors.ts';
@@ -38,7 +38,10 @@ if (inNamespaces(import.meta.url)) {
         '-c',
         'dd if=/dev/zero of=/big bs=1M count=40 && sync && echo whole',
       ]);
-      await eventually('the VM waits', () => /takes no more/.test(readFileSync(log, 'utf8')));
+      await eventually(
+        'the VM waits',
+        () => existsSync(log) && /takes no more/.test(readFileSync(log, 'utf8')),
+      );
       rmSync(ballast);
       t.match(await command.command.result, { exitCode: 0 });
       t.equal(command.stdout(), 'whole\n');

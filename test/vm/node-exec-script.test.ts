@@ -74,7 +74,7 @@ t.test('killed, it leaves nothing for long: the supervisor misses its node', asy
   t.ok(findProcesses(folder).length >= 2);
   cli.kill('SIGKILL');
   await cli.ended();
-  const took = await waitUntil(() => findProcesses(folder).length === 0, 30_000);
+  const took = await waitUntil(() => findProcesses(folder).length === 0, 60_000);
   t.not(took, null, `all gone after ${took} ms`);
 });
 

@@ -68,8 +68,9 @@ async function absentHardware(vm: Vm): Promise<unknown[]> {
 
 async function names(t: Test, vm: Vm): Promise<void> {
   t.equal(await shell(vm, 'hostname; cat /etc/hostname; uname -n'), 'named.example\n'.repeat(3));
+  const before = Date.now() / 1000;
   const seconds = Number(await shell(vm, 'date +%s'));
-  t.ok(Math.abs(seconds - Date.now() / 1000) < 5, 'the clock is the host’s');
+  t.ok(seconds > before - 5 && seconds < Date.now() / 1000 + 5, 'the clock is the host’s');
   t.equal(await shell(vm, 'nproc'), '2\n');
 }
 

@@ -13,6 +13,7 @@ import { join } from 'node:path';
 import t from 'tap';
 import { isYavmError } from '../../host/lib/errors.ts';
 import { startTimeOf } from '../../host/lib/process.ts';
+import { roomFor } from '../lib/in-time.ts';
 import { fileServers, waitUntil } from '../lib/processes.ts';
 import { type Owner, sha256, shell, startTestVm } from '../lib/vm.ts';
 
@@ -138,5 +139,5 @@ t.test('what cannot be shared', { timeout: DEADLINE }, async (t) => {
   });
   process.env.YAVM_VIRTIOFSD = broken;
   await t.rejects(start(folder), { code: 'YAVM_E_VOLUMES', message: /exit code 3: no luck/ });
-  t.strictSame((await waitUntil(() => fileServers(process.pid).length === 0, 1000)) === null, false);
+  t.strictSame((await waitUntil(() => fileServers(process.pid).length === 0, roomFor(1000))) === null, false);
 });

@@ -16,7 +16,7 @@ import { begin, perform, sh } from '../lib/exe-unit-activity.ts';
 import { SUPERVISOR_ENDS } from '../lib/in-time.ts';
 import { LargeContent } from '../lib/large-content.ts';
 import { findQemu, waitUntil } from '../lib/processes.ts';
-import { bytes } from '../lib/scale.ts';
+import { bytes, soak } from '../lib/scale.ts';
 
 const LONG = { timeout: 1_200_000 };
 const LARGE = bytes(1024 ** 3);
@@ -129,7 +129,10 @@ t.test('large files by every way in and out, while the node hears of usage', LON
   for await (const piece of createReadStream(join(folder, 'received'))) received.update(piece);
   t.equal(received.digest('hex'), hash, 'gftp in and out');
   const reports = events.filter(({ kind }) => kind === 'usage').length;
-  t.ok(reports >= 0.8 * Math.floor(seconds), `${reports} reports of usage in ${Math.round(seconds)} s`);
+  t.ok(
+    reports >= (soak ? 0.8 : 0.3) * Math.floor(seconds),
+    `${reports} reports of usage in ${Math.round(seconds)} s`,
+  );
   await Promise.all([source.close(), target.close()]);
   t.same(await activity.stop(SUPERVISOR_ENDS), { code: 0, signal: null });
   t.same(readdirSync(activity.workFolder), ['logs']);
@@ -192,7 +195,7 @@ t.test('directories as archives, errors with their words, aborts', LONG, async (
 
   await t.test('a terminate ends a transfer before the VM has ended', async (t) => {
     const batch = await requestor.exec([transfer(`${web.origin}/endless`, 'container:/endless')]);
-    await waitUntil(() => web.endless > 0, 30_000);
+    await waitUntil(() => web.endless > 0, 60_000);
     const [id] = vms();
     t.equal(findQemu([id as string]).length, 1);
     const [ended] = await perform(requestor, [{ terminate: {} }]);

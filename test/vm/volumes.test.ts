@@ -34,7 +34,7 @@ async function fillAndEmpty(t: Test, vm: Vm, file: string, mebibytes: number): P
   );
   await shell(vm, `rm ${file} && sync`);
   // Discarded once the journal has the transaction that freed the blocks.
-  const milliseconds = await waitUntil(() => vm.diskAllocated < full - mebibytes * MIB * 0.95, 30_000);
+  const milliseconds = await waitUntil(() => vm.diskAllocated < full - mebibytes * MIB * 0.95, 60_000);
   t.not(milliseconds, null, `${vm.diskAllocated} bytes after it was deleted`);
 }
 
