@@ -19,7 +19,7 @@ import t, { type Test } from 'tap';
 import { sleep } from '../../host/lib/deadline.ts';
 import { silentLogger } from '../../host/lib/logger.ts';
 import { findProgram } from '../../host/lib/programs.ts';
-import type { StartOptions, Vm } from '../../host/runtime/index.ts';
+import type { StartOptions, Vm, VmSpec } from '../../host/runtime/index.ts';
 import { makeTemplate } from '../../host/runtime/template/ahead.ts';
 import { RAM, RECORD, readRecord, STATE, stampOf } from '../../host/runtime/template/record.ts';
 import { TemplateStore } from '../../host/runtime/template/store.ts';
@@ -56,9 +56,14 @@ const make = (env: Environment = ENV, changes: Partial<typeof SHAPE> = {}) =>
   makeTemplate({ ...SHAPE, ...changes }, { env, native, logger: silentLogger });
 
 /** A VM that may boot, and what was logged at `info` or above. */
-async function startLogged(t: Owner, env: Environment = ENV, options: StartOptions = {}) {
+async function startLogged(
+  t: Owner,
+  env: Environment = ENV,
+  options: StartOptions = {},
+  spec: Partial<VmSpec> = {},
+) {
   const { logger, records } = recordingLogger();
-  const vm = await startTestVm(t, { start: 'auto' }, { env, logger, ...options });
+  const vm = await startTestVm(t, { start: 'auto', ...spec }, { env, logger, ...options });
   return { vm, said: records.filter(({ level }) => level === 'info' || level === 'warn') };
 }
 
@@ -136,6 +141,16 @@ t.test('another QEMU has another; one that hangs or stays silent does not hold a
     t.strictSame(store.keys(), [key], `${fault}: dropped, and no other`);
     await right(t, vm, fault);
   }
+});
+
+t.test('a VM with a folder of the host boots beside it', async (t) => {
+  await make();
+  const hostPath = t.testdir({ file: 'of the host' });
+  const { vm, said } = await startLogged(t, ENV, {}, { shares: [{ hostPath, path: '/folder' }] });
+  t.equal(vm.start, 'boot');
+  isSaidOnce(t, said, { level: 'info', message: 'the VM boots', fields: { reason: /folders/ } });
+  t.equal(await shell(vm, 'cat /folder/file'), 'of the host');
+  await vm.stop();
 });
 
 t.test('one that was made with another CPU or memory, under this name', async (t) => {
