@@ -3,6 +3,7 @@ import { spawn, spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import {
+  chmodSync,
   closeSync,
   existsSync,
   mkdtempSync,
@@ -17,7 +18,7 @@ import {
 import { truncate, utimes } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import t from 'tap';
+import t, { type Test } from 'tap';
 import { sleep } from '../../host/lib/deadline.ts';
 import { silentLogger } from '../../host/lib/logger.ts';
 import type { Vm, VmSpec } from '../../host/runtime/index.ts';
@@ -26,20 +27,21 @@ import { RECORD, readRecord, STATE, stampOf } from '../../host/runtime/template/
 import { TemplateStore } from '../../host/runtime/template/store.ts';
 import { loadNative } from '../../native/load.ts';
 import { putGuestNet } from '../lib/guest-net.ts';
+import { makeImage } from '../lib/images.ts';
 import { inNamespaces } from '../lib/namespaces.ts';
 import { recordingLogger } from '../lib/outbound-vm.ts';
 import { ramFolders } from '../lib/ram-folders.ts';
 import { count } from '../lib/scale.ts';
-import { bootAssets, type Owner, shell, startTestVm, vmSpec } from '../lib/vm.ts';
+import { bootAssets, DEMO_IMAGE, type Owner, shell, startTestVm, vmSpec } from '../lib/vm.ts';
 
 // For the file system that is full.
 if (process.getuid?.() === 0) inNamespaces(import.meta.url);
 t.setTimeout(0);
 
-/** Where this file's templates are: a folder of its own, whatever others do. */
 /** This file, once more, as a process that is killed while it makes one. */
 const MAKER = 'YAVM_TEST_TEMPLATE_MAKER';
 const making = process.env[MAKER] === '1';
+/** Where this file's templates are: a folder of its own, whatever others do. */
 const FOLDER = making
   ? (process.env.YA_VM_TEMPLATES as string)
   : mkdtempSync(join(tmpdir(), 'yavm-templates-'));
@@ -82,9 +84,16 @@ t.test('each has its own name, clock, addresses and random bytes, and nothing of
     seen.set(value, of);
     return other === undefined;
   };
+  // The demo image leaves no machine id open.
+  const open = join(t.testdir(), 'identity.squashfs');
+  makeImage(open, { files: { 'etc/machine-id': '' } });
+  const layers = [open, DEMO_IMAGE];
   for (let round = 0; round < count(200); round++) {
     const hostname = `clone-${round}`;
-    const vm = await startRestored(t, { hostname, network: { links: [linkOf(round)] } });
+    const vm = await startRestored(t, { hostname, layers, network: { links: [linkOf(round)] } });
+    const reads = await randomReads(vm);
+    t.equal(reads.length, READS);
+    t.equal(reads.filter((bytes) => isNew(bytes, hostname)).length, READS, 'its own random bytes');
     await putGuestNet(vm);
     const before = Date.now();
     const clock = Number(await shell(vm, 'guest-net now'));
@@ -93,14 +102,11 @@ t.test('each has its own name, clock, addresses and random bytes, and nothing of
       clock >= before - CLOCK_ERROR && clock <= after + CLOCK_ERROR,
       `clock: ${clock - before} of ${after - before} ms`,
     );
-    const [bootId = '', name, address, disks, mine] = (await shell(vm, FACTS)).split('\n');
+    const [bootId = '', machineId = '', name, address, disks, mine] = (await shell(vm, FACTS)).split('\n');
     t.ok(isNew(bootId, hostname), 'its own boot id');
-    t.strictSame([name, address, disks, mine], [hostname, linkOf(round).mac, 'vda vdb ', '0']);
-    const reads = (await shell(vm, `dd if=/dev/urandom bs=16 count=${READS} 2>/dev/null | od -v -An -tx8`))
-      .trim()
-      .split('\n');
-    t.equal(reads.length, READS);
-    t.equal(reads.filter((bytes) => isNew(bytes, hostname)).length, READS, 'its own random bytes');
+    t.match(machineId, /^[0-9a-f]{32}$/);
+    t.ok(isNew(machineId, hostname), 'its own machine id');
+    t.strictSame([name, address, disks, mine], [hostname, linkOf(round).mac, 'vda vdb vdc ', '0']);
     await vm.stop();
   }
 });
@@ -110,9 +116,15 @@ const CLOCK_ERROR = 50;
 /** Of the random pool. */
 const READS = 1000;
 const FACTS = [
-  'cat /proc/sys/kernel/random/boot_id; hostname; cat /sys/class/net/eth0/address',
+  'cat /proc/sys/kernel/random/boot_id /etc/machine-id; hostname; cat /sys/class/net/eth0/address',
   'ls /sys/block | tr "\\n" " "; echo; ls / | grep -c mine; echo x > /mine',
 ].join('\n');
+
+/** What the first command of a VM reads, in lines. */
+const randomReads = async (vm: Vm) =>
+  (await shell(vm, `dd if=/dev/urandom bs=16 count=${READS} 2>/dev/null | od -v -An -tx8`))
+    .trim()
+    .split('\n');
 
 function linkOf(index: number) {
   const last = (index % 250) + 1;
@@ -125,7 +137,18 @@ function linkOf(index: number) {
 
 t.test('eight at once', async (t) => {
   const names = Array.from({ length: 8 }, (_, index) => `one-of-${index}`);
-  const vms = await Promise.all(names.map((hostname) => startRestored(t, { hostname })));
+  const links = names.map((_, index) => linkOf(index));
+  const vms = await Promise.all(
+    names.map((hostname, index) => startRestored(t, { hostname, network: { links: [linkOf(index)] } })),
+  );
+  const reads = (await Promise.all(vms.map(randomReads))).flat();
+  t.equal(reads.length, names.length * READS);
+  t.equal(new Set(reads).size, reads.length, 'their own random bytes');
+  const addresses = await Promise.all(vms.map((vm) => shell(vm, 'cat /sys/class/net/eth0/address')));
+  t.strictSame(
+    addresses,
+    links.map(({ mac }) => `${mac}\n`),
+  );
   const said = await Promise.all(
     vms.map((vm) => shell(vm, 'hostname; cat /proc/sys/kernel/random/boot_id; ls /tmp; touch /tmp/me')),
   );
@@ -140,6 +163,36 @@ t.test('eight at once', async (t) => {
   );
   await Promise.all(vms.map((vm) => vm.stop()));
 });
+
+t.test('what is counted from the boot on', async (t) => {
+  const { key } = await make();
+  const store = new TemplateStore(ENV);
+  const made = Date.parse(store.list().find(({ record }) => record.key === key)?.record.made ?? '');
+  const began = Date.now();
+  const vm = await startRestored(t);
+  const [uptime = 0, now = 0, after = 0, boot = 0, code, later = 0] = (await shell(vm, TIMES))
+    .trim()
+    .split('\n')
+    .map(Number);
+  const ran = (Date.now() - began) / 1000;
+  t.comment(`up for ${uptime} s, of a template that is ${(began - made) / 1000} s old`);
+  t.ok(uptime > 0, 'it goes on from where the template was');
+  t.ok(boot >= now - after - 1 && boot <= now - uptime + 1, "the boot's time goes with clock and uptime");
+  t.not(code, 0, 'a time that is up ends what waits for it');
+  t.ok(later - uptime >= 1 && later - uptime <= ran + 1, `${later - uptime} s went by, of ${ran}`);
+  await vm.stop();
+  const again = await startRestored(t);
+  const second = Number(await shell(again, 'cut -d" " -f1 /proc/uptime'));
+  const most = uptime + (Date.now() - began) / 1000;
+  t.ok(second <= most, `up for ${second} s: the time between is in no uptime (at most ${most})`);
+  await again.stop();
+});
+
+/** Uptime, clock, uptime, the time of the boot, the code of a command that is ended after a second, and uptime; seconds. */
+const TIMES = [
+  'cut -d" " -f1 /proc/uptime; date +%s; cut -d" " -f1 /proc/uptime; awk "/^btime/ {print \\$2}" /proc/stat',
+  'timeout 1 sleep 1000; echo $?; cut -d" " -f1 /proc/uptime',
+].join('\n');
 
 t.test('shapes, disks and NICs', async (t) => {
   const shapes = [
@@ -165,11 +218,22 @@ t.test('shapes, disks and NICs', async (t) => {
   }
 });
 
+/** Of what is for somebody to read. */
+function isSaidOnce(t: Test, records: readonly { level: string }[], pattern: object): void {
+  const said = records.filter(({ level }) => level === 'info' || level === 'warn' || level === 'error');
+  t.equal(said.length, 1, 'said once');
+  t.match(said[0], pattern);
+}
+
 t.test('a VM that no template fits boots, and says why', async (t) => {
   const { logger, records } = recordingLogger();
   const vm = await startTestVm(t, { start: 'auto', kernelWords: ['yavm.test=1'] }, { env: ENV, logger });
   t.match(await shell(vm, 'cat /proc/cmdline'), 'yavm.test=1');
-  t.match(records, [{ level: 'info', message: 'the VM boots', fields: { reason: /words of its own/ } }]);
+  isSaidOnce(t, records, {
+    level: 'info',
+    message: 'the VM boots',
+    fields: { reason: /words of its own/ },
+  });
   await vm.stop();
   await t.rejects(startRestored(t, { kernelWords: ['yavm.test=1'] }), {
     code: 'YAVM_E_TEMPLATE',
@@ -199,9 +263,7 @@ t.test('a damaged one is never used: the VM has another, or boots', async (t) =>
     const { logger, records } = recordingLogger();
     const vm = await startTestVm(t, { start: 'auto' }, { env: ENV, logger });
     t.equal(await shell(vm, 'echo right'), 'right\n', what);
-    const warnings = records.filter(({ level }) => level === 'warn');
-    t.equal(warnings.length, 1, `${what}: said once`);
-    t.match(warnings, [{ message: 'a template is dropped' }]);
+    isSaidOnce(t, records, { level: 'warn', message: 'a template is dropped' });
     await vm.stop();
   }
 });
@@ -215,10 +277,7 @@ t.test('one that QEMU does not take, or whose guest is silent, is dropped, and t
   const { logger, records } = recordingLogger();
   const vm = await startTestVm(t, { start: 'auto' }, { env: ENV, logger });
   t.equal(await shell(vm, 'echo right'), 'right\n');
-  t.match(
-    records.find(({ level }) => level === 'warn'),
-    { message: /not restored/, fields: { template: key } },
-  );
+  isSaidOnce(t, records, { level: 'warn', message: /not restored/, fields: { template: key } });
   t.notOk(existsSync(join(FOLDER, key)), 'dropped');
   await vm.stop();
 });
@@ -250,7 +309,7 @@ t.test('no room for one: the VM boots, and the folder is as it was', needsRoot, 
   const env = { ...ENV, YA_VM_TEMPLATES: small };
   const vm = await startTestVm(t, { start: 'auto' }, { env, logger });
   t.equal(await shell(vm, 'echo right'), 'right\n');
-  t.match(records, [{ level: 'info', message: 'the VM boots', fields: { reason: /MiB are free/ } }]);
+  isSaidOnce(t, records, { level: 'info', message: 'the VM boots', fields: { reason: /MiB are free/ } });
   t.strictSame(new TemplateStore(env).keys(), []);
   await vm.stop();
 });
@@ -271,6 +330,13 @@ t.test('it holds nothing of what VMs got', async (t) => {
 
 t.test('kill -9 of who makes one', async (t) => {
   const store = new TemplateStore(ENV);
+  // Runs and temporary files are this test's alone, so that nothing else is among them.
+  const [runs, temporary] = [mkdtempSync('/tmp/yavm-'), mkdtempSync('/tmp/yavm-')];
+  t.teardown(() => {
+    for (const folder of [runs, temporary]) rmSync(folder, { recursive: true, force: true });
+  });
+  chmodSync(temporary, 0o711);
+  const env = { ...ENV, XDG_RUNTIME_DIR: runs };
   for (const key of store.keys()) store.drop(key);
   const began = performance.now();
   await make();
@@ -278,18 +344,21 @@ t.test('kill -9 of who makes one', async (t) => {
   for (let round = 0; round < count(20); round++) {
     for (const key of store.keys()) store.drop(key);
     const child = spawn(process.execPath, [...process.execArgv, import.meta.filename], {
-      env: { ...ENV, [MAKER]: '1' },
+      env: { ...env, TMPDIR: temporary, [MAKER]: '1' },
       stdio: ['ignore', 'ignore', 'inherit'],
     });
+    // It may be done before it is killed.
+    const ended = once(child, 'exit');
     await sleep(Math.random() * 1.2 * whole);
     child.kill('SIGKILL');
-    await once(child, 'exit');
+    await ended;
     for (const { key } of store.list().map(({ record }) => record))
       t.equal(await store.verify(key), null, 'whole or not there');
-    const vm = await startRestored(t);
+    const vm = await startRestored(t, {}, env);
     t.equal(await shell(vm, 'echo right'), 'right\n');
     await vm.stop();
     const left = readdirSync(FOLDER).filter((name) => name.startsWith('.'));
-    t.strictSame(left, [], 'nothing is left');
+    t.strictSame([...left, ...readdirSync(temporary)], [], 'nothing is left');
+    t.strictSame(readdirSync(join(runs, 'ya-vm')), [], 'nor of its VM');
   }
 });
