@@ -182,17 +182,24 @@ t.test('control: more requests at a time than are answered', async (t) => {
       format: 'tar',
       id: 5,
     });
-    for (let sent = 0; sent < 5000; sent++) vm.send('control', encodeFrame(FrameType.message, 0, request));
-    await withDeadline(drained(vm.control), 60_000, 'the guest to take 20 MB of requests');
+    // Of 4 KB: more than the port's queue and the socket hold.
+    const requests = soak ? 5000 : 2000;
+    for (let sent = 0; sent < requests; sent++)
+      vm.send('control', encodeFrame(FrameType.message, 0, request));
+    await withDeadline(drained(vm.control), 60_000, 'the guest to take all requests');
     vm.control.resume();
-    await isWell(t, vm, 'after 1,200 requests');
+    await isWell(t, vm, `after ${requests} requests`);
   });
 
   await t.test('disks that never come', async (t) => {
     const mount = { kind: 'disk', serial: 'none', path: '/mnt' } as const;
-    for (let id = 1; id <= 400; id++) vm.send('control', messageFrame({ op: 'mount', mount, id }));
-    const { error } = await vm.request({ op: 'stats' });
-    t.match(error, { code: 'bad-request', message: /requests are being answered/ });
+    let answer: Answer = {};
+    // On a busy machine the first are given up before the guest has read the last.
+    for (let round = 0; round < 5 && !answer.error; round++) {
+      for (let id = 1; id <= 400; id++) vm.send('control', messageFrame({ op: 'mount', mount, id }));
+      answer = await vm.request({ op: 'stats' });
+    }
+    t.match(answer.error, { code: 'bad-request', message: /requests are being answered/ });
     // Disks are waited for, ten seconds.
     if (!soak) return;
     await answersAgain(vm, { op: 'stats' });
