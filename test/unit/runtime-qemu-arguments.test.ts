@@ -208,12 +208,12 @@ t.test('every device has a slot of its own, and no more devices than slots are t
 t.test('kernel words', async (t) => {
   t.equal(
     kernelWords('kvm', undefined),
-    'console=ttyS0 quiet panic=-1 cryptomgr.notests',
+    'console=ttyS0 quiet panic=-1 lsm=landlock,yama cryptomgr.notests',
     'KVM has no bug of TCG',
   );
   t.equal(
     kernelWords('tcg', 2596146, ['debug', 'x=1']),
-    'console=ttyS0 quiet panic=-1 cryptomgr.notests mitigations=off clearcpuid=141 tsc_early_khz=2596146 debug x=1',
+    'console=ttyS0 quiet panic=-1 lsm=landlock,yama cryptomgr.notests mitigations=off clearcpuid=141 tsc_early_khz=2596146 debug x=1',
   );
 });
 
