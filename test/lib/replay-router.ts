@@ -5,16 +5,15 @@
 import { createServer, type Server, type Socket } from 'node:net';
 import {
   type CallReply,
-  decodeBody,
   encodeBody,
   encodePacket,
   type Packet,
   PacketDecoder,
 } from '../../host/gsb/index.ts';
-import { FlexFloat, type FlexMap } from '../../host/gsb/types.ts';
 import { sleep, withDeadline } from '../../host/lib/deadline.ts';
 import { deferred } from '../../host/lib/deferred.ts';
 import { streamMeaning } from './replay-meaning.ts';
+import { patient } from './replay-patience.ts';
 import { type CallStep, isFrame, isOutward, isReport, pairOf, type Step } from './replay-recording.ts';
 import { RelayConnections, VPN_NAMES } from './replay-relay.ts';
 import { answersTo, endingSignal, isReply, sizeOf } from './replay-steps.ts';
@@ -397,13 +396,4 @@ export class ReplayRouter {
   #log(from: Step['from'], packet: Packet): void {
     this.conversation.push({ from, packet });
   }
-}
-
-/** The request with more time, where the recorded one had enough: a busy machine takes longer. */
-function patient(packet: Packet): Packet {
-  if (packet.kind !== 'callRequest' || !packet.address.endsWith('/GetExecBatchResults')) return packet;
-  const body = decodeBody(packet.data) as FlexMap;
-  // Less than a second was meant to pass.
-  if (!(Number(body.timeout) >= 1)) return packet;
-  return { ...packet, data: encodeBody({ ...body, timeout: new FlexFloat(DEADLINE / 1000) }) };
 }
