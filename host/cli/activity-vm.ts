@@ -48,6 +48,7 @@ export async function startActivityVm(spec: VmSpec, hooks: StartHooks): Promise<
       exchange.putNetwork(hooks.network);
       return { [LOCAL_FOLDER]: folder };
     },
+    standing: hooks.standing,
     signal: hooks.signal,
   });
   try {

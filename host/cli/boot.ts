@@ -9,6 +9,7 @@ import type { Phase, VmSpec } from '../runtime/types.ts';
 import { type Context, styleOf } from './context.ts';
 import type { OpenedImages } from './images.ts';
 import { Phases } from './phases.ts';
+import type { PlaceOptions, Standing } from './stand-by.ts';
 import type { VmOptions } from './vm-options.ts';
 import { withImageVolumes } from './volumes.ts';
 
@@ -33,14 +34,20 @@ export interface StartedVm extends CommandHost {
 export interface StartHooks {
   /** Null: none. */
   network: LocalNetworkOptions | null;
+  /** What stood by for this VM; it is taken. */
+  standing?: Standing;
   signal: AbortSignal;
   onPhase(phase: Phase): void;
   log: Logger;
   env: Context['env'];
 }
 
-/** Rejects when no VM comes up; there is none left behind then. */
-export type StartVm = (spec: VmSpec, hooks: StartHooks) => Promise<StartedVm>;
+export interface StartVm {
+  /** Rejects when no VM comes up; there is none left behind then. */
+  (spec: VmSpec, hooks: StartHooks): Promise<StartedVm>;
+  /** Starts what can be started before it is known what the VM is made of. */
+  standBy?(context: Pick<Context, 'env' | 'log'>, options: PlaceOptions): Standing;
+}
 
 /** The name of the socket in the run folder. */
 export const ATTACH_SOCKET = 'attach.sock';
@@ -49,6 +56,7 @@ export interface WithVm<T> {
   context: Context;
   spec: VmSpec;
   network: LocalNetworkOptions | null;
+  standing?: Standing;
   phases: Phases;
   signal: AbortSignal;
   start: StartVm;
@@ -57,12 +65,13 @@ export interface WithVm<T> {
 
 /** Starts a VM, lets it be used, and ends it, whatever happens in between. */
 export async function withVm<T>(parts: WithVm<T>): Promise<T> {
-  const { context, spec, network, phases, signal, start, use } = parts;
+  const { context, spec, network, standing, phases, signal, start, use } = parts;
   phases.start();
   let vm: StartedVm;
   try {
     vm = await start(spec, {
       network,
+      standing,
       signal,
       onPhase: (phase) => phases.add(phase),
       log: context.log,

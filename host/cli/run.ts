@@ -16,6 +16,7 @@ import type { Phases } from './phases.ts';
 import { planCommand } from './plan.ts';
 import { type RunReport, reportError, reportResult, writeReport } from './report.ts';
 import { runSession, type SessionEnd } from './session.ts';
+import type { Standing } from './stand-by.ts';
 import { windowSize } from './terminal.ts';
 import { usageLine } from './usage-line.ts';
 import { startActivity } from './vm.ts';
@@ -141,6 +142,21 @@ async function bootAndRun(
   context: Context,
   options: RunOptions,
   words: readonly string[],
+  parts: RunParts,
+): Promise<number> {
+  const standing = parts.start.standBy?.(context, { accel: options.accel });
+  try {
+    return await runOn(standing, context, options, words, parts);
+  } finally {
+    await standing?.end();
+  }
+}
+
+async function runOn(
+  standing: Standing | undefined,
+  context: Context,
+  options: RunOptions,
+  words: readonly string[],
   { interrupts, report, start }: RunParts,
 ): Promise<number> {
   const { progress } = options;
@@ -165,6 +181,7 @@ async function bootAndRun(
     context,
     spec,
     network: options.network,
+    standing,
     phases,
     signal: interrupts.signal,
     start,

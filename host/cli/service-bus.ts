@@ -1,4 +1,5 @@
 /** `ya-vm service-bus`: the exe-unit, as a provider starts it for an activity. */
+import { read } from 'node:fs';
 import type { Command } from 'commander';
 import { LOCAL_FOLDER } from '../exe-unit/local.ts';
 import { readExeUnitOptions } from '../exe-unit/options.ts';
@@ -21,8 +22,10 @@ export function define(command: Command, act: Act): void {
   command.addHelpText('after', HELP);
   act(command, async (context, options, [activityId, reportUrl]) => {
     const exeUnit = readExeUnitOptions({ ...options, activityId, reportUrl }, context.env);
-    if (context.env[LOCAL_FOLDER] !== undefined && !(await tieToParent())) return EXIT.failure;
+    const local = context.env[LOCAL_FOLDER] !== undefined;
+    if (local && !(await tieToParent())) return EXIT.failure;
     const { runExeUnit } = await import('../exe-unit/supervisor.ts');
+    if (local) await endOfInput();
     return await runExeUnit(exeUnit, exeUnitHost(context, options));
   });
 }
@@ -38,4 +41,11 @@ async function tieToParent(): Promise<boolean> {
   const native = (await import('../../native/load.ts')).loadNative();
   native.prctl(SET_DEATH_SIGNAL, KILL);
   return native.getParentPid() !== INIT;
+}
+
+/** It was started before there was an activity, and standard input ends when there is. */
+function endOfInput(): Promise<void> {
+  return new Promise((resolve, reject) => {
+    read(0, Buffer.alloc(1), 0, 1, null, (error) => (error ? reject(error) : resolve()));
+  });
 }

@@ -1,34 +1,21 @@
-/**
- * Starts and ends supervisors as ya-provider does, to the letter where a supervisor could notice (exe-unit.md 3.4, 3.5):
- * words, folders, session, standard streams; SIGTERM, five seconds, SIGKILL.
- */
-import { type ChildProcess, spawn } from 'node:child_process';
-import { randomUUID } from 'node:crypto';
+/** Starts and ends supervisors as ya-provider does (exe-unit.md 3.4, 3.5): at the end SIGTERM, five seconds, SIGKILL. */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { timeoutError, withDeadline } from '../lib/deadline.ts';
 import { isYavmError, YavmError } from '../lib/errors.ts';
 import { type Logger, silentLogger } from '../lib/logger.ts';
-import { makeFolders } from '../lib/make-folders.ts';
-import { type ActivityRecord, type ActivityService, REPORT_ADDRESS } from './activity-service.ts';
+import type { ActivityRecord, ActivityService } from './activity-service.ts';
 import { type AgreementTerms, buildAgreement, newAgreementId } from './agreement-file.ts';
+import {
+  makeActivityPlace,
+  type ProcessEnd,
+  type SupervisorPlan,
+  type SupervisorProcess,
+  spawnSupervisor,
+} from './supervisor-process.ts';
 
-type Environment = Readonly<Record<string, string | undefined>>;
-
-export interface ActivityHostOptions {
-  /** What a descriptor's `supervisor-path` names, with words that come first. */
-  program: readonly [file: string, ...words: string[]];
-  /** A descriptor's `extra-args`. Default `--cap-handoff`, as ya-runtime-vm's has. */
-  extraArgs?: readonly string[];
+export interface ActivityHostOptions extends SupervisorPlan {
   service: ActivityService;
-  /** Of the bus, in the environment of the supervisor. */
-  gsbUrl: string;
-  /** `work/<agreement>/<activity>` is made below it. */
-  folder: string;
-  /** Of images; all activities share it. */
-  cacheFolder: string;
-  /** Passed on; default this process's. */
-  env?: Environment;
   logger?: Logger;
 }
 
@@ -36,15 +23,11 @@ export interface StartOptions {
   agreement: AgreementTerms;
   /** Default: a random one, 32 hexadecimal digits. */
   activity?: string;
+  /** One that waits, instead of a new one; its ids stand. It is this one's to end, whatever becomes of the start. */
+  standing?: SupervisorProcess;
   /** Milliseconds until it must have reported Initialized. */
   initializedWithin?: number;
   signal?: AbortSignal;
-}
-
-/** How a supervisor's process ended: one of them is null. */
-export interface ProcessEnd {
-  code: number | null;
-  signal: NodeJS.Signals | null;
 }
 
 /** PROCESS_TERMINATION_TIMEOUT of ya-provider, milliseconds. */
@@ -78,43 +61,20 @@ export class ActivityHost {
     }
   }
 
-  #spawn({ agreement, activity = newActivityId() }: StartOptions): RunningActivity {
-    const { program, extraArgs = ['--cap-handoff'], service, gsbUrl, cacheFolder } = this.#options;
-    const terms = { ...agreement, id: agreement.id ?? newAgreementId() };
-    const agreementFolder = join(this.#options.folder, 'work', terms.id);
-    const workFolder = join(agreementFolder, activity);
-    const agreementFile = join(agreementFolder, 'agreement.json');
-    for (const folder of [workFolder, cacheFolder]) makeFolders(folder);
-    writeFileSync(agreementFile, JSON.stringify(buildAgreement(terms), null, 2));
-
-    service.announce(activity);
-    const [file, ...words] = program;
-    const argv = [
-      ...[...words, ...extraArgs, 'service-bus', activity, REPORT_ADDRESS],
-      ...['-c', cacheFolder, '-w', workFolder, '-a', agreementFile],
-    ];
-    const child = spawn(file, argv, {
-      cwd: workFolder,
-      env: { ...(this.#options.env ?? process.env), GSB_URL: gsbUrl },
-      stdio: 'ignore',
-      // setsid(): a session and a process group of its own.
-      detached: true,
-    });
-    return new RunningActivity({
-      activity,
-      child,
-      workFolder,
-      agreement: terms,
-      service,
-      logger: this.#options.logger ?? silentLogger,
-    });
+  #spawn({ agreement, activity, standing }: StartOptions): RunningActivity {
+    const { service, logger = silentLogger } = this.#options;
+    const terms = { ...agreement, id: standing?.place.agreementId ?? agreement.id ?? newAgreementId() };
+    const place = standing?.place ?? makeActivityPlace(this.#options, terms.id, activity);
+    writeFileSync(place.agreementFile, JSON.stringify(buildAgreement(terms), null, 2));
+    service.announce(place.activity);
+    const supervisor = standing ?? spawnSupervisor(place, this.#options);
+    supervisor.go();
+    return new RunningActivity({ supervisor, agreement: terms, service, logger });
   }
 }
 
 interface Parts {
-  activity: string;
-  child: ChildProcess;
-  workFolder: string;
+  supervisor: SupervisorProcess;
   agreement: AgreementTerms & { id: string };
   service: ActivityService;
   logger: Logger;
@@ -128,26 +88,19 @@ export class RunningActivity {
   readonly agreement: AgreementTerms & { id: string };
   /** Resolves when the process has ended. */
   readonly ended: Promise<ProcessEnd>;
-  readonly #child: ChildProcess;
+  readonly #supervisor: SupervisorProcess;
   readonly #service: ActivityService;
-  #failure: Error | null = null;
   #over = false;
   #stopping: Promise<ProcessEnd> | undefined;
 
-  constructor({ activity, child, workFolder, agreement, service, logger }: Parts) {
+  constructor({ supervisor, agreement, service, logger }: Parts) {
+    const { activity, workFolder } = supervisor.place;
     this.activity = activity;
     this.workFolder = workFolder;
     this.agreement = agreement;
-    this.#child = child;
+    this.#supervisor = supervisor;
     this.#service = service;
-    this.ended = new Promise((resolve) => {
-      child.once('error', (error) => {
-        this.#failure = error;
-        // It never came to be; there is no exit then.
-        if (child.pid === undefined) resolve({ code: null, signal: null });
-      });
-      child.once('exit', (code, signal) => resolve({ code, signal }));
-    });
+    this.ended = supervisor.ended;
     const unwatch = service.listen((event) => {
       if (event.activity !== activity || event.kind !== 'dead') return;
       logger.warn({ activity, silent: event.silent }, 'node: the supervisor is silent, so it is ended');
@@ -163,7 +116,7 @@ export class RunningActivity {
   }
 
   get pid(): number | undefined {
-    return this.#child.pid;
+    return this.#supervisor.child.pid;
   }
 
   get record(): ActivityRecord | undefined {
@@ -200,14 +153,15 @@ export class RunningActivity {
   }
 
   async #stop(grace: number): Promise<ProcessEnd> {
-    if (this.#over || this.#child.pid === undefined) return await this.ended;
-    this.#child.kill('SIGTERM');
+    const { child } = this.#supervisor;
+    if (this.#over || child.pid === undefined) return await this.ended;
+    child.kill('SIGTERM');
     try {
       return await withDeadline(this.ended, grace, 'the supervisor');
     } catch (error) {
       if (!isYavmError(error, 'YAVM_E_TIMEOUT')) throw error;
-      this.#child.kill('SIGKILL');
-      return await withDeadline(this.ended, KILL_WAIT, `process ${this.#child.pid}`);
+      child.kill('SIGKILL');
+      return await withDeadline(this.ended, KILL_WAIT, `process ${child.pid}`);
     }
   }
 
@@ -216,9 +170,10 @@ export class RunningActivity {
     const reasons = [said?.reason, said?.errorMessage].filter((text) => text !== undefined);
     const end = 'code' in met ? endText(met) : 'it reported Terminated';
     const text = `the supervisor could not start the activity: ${reasons.length > 0 ? reasons.join(', ') : end}`;
+    const failure = this.#supervisor.failure();
     return new YavmError('YAVM_E_ACTIVITY_START', text, {
-      cause: this.#failure ?? undefined,
-      hint: this.#failure ? undefined : this.#hint(),
+      cause: failure ?? undefined,
+      hint: failure ? undefined : this.#hint(),
     });
   }
 
@@ -235,8 +190,4 @@ function isSettled({ state: [current, pending] }: ActivityRecord): boolean {
 function endText({ code, signal }: ProcessEnd): string {
   if (signal !== null) return `it was ended by ${signal}`;
   return code === null ? 'its program cannot be executed' : `it ended with exit code ${code}`;
-}
-
-function newActivityId(): string {
-  return randomUUID().replaceAll('-', '');
 }

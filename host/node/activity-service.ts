@@ -9,9 +9,7 @@ import { YavmError } from '../lib/errors.ts';
 import { type Clock, systemClock } from './clock.ts';
 import { mapOf, textOf } from './decode.ts';
 import { readActivityState, readActivityUsage, type StatePair } from './messages.ts';
-
-/** Where supervisors report to: the `REPORT_URL` of their command line. */
-export const REPORT_ADDRESS = '/local/activity';
+import { REPORT_ADDRESS } from './supervisor-process.ts';
 
 /** What happened. `time` is the service's own clock: a supervisor's is not believed, as yagna does not either. */
 export type ActivityEvent = { activity: string; time: number } & (

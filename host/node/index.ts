@@ -2,7 +2,6 @@
 export {
   ActivityHost,
   type ActivityHostOptions,
-  type ProcessEnd,
   RunningActivity,
   type StartOptions,
   TERMINATION_TIMEOUT,
@@ -12,7 +11,6 @@ export {
   type ActivityRecord,
   ActivityService,
   type ActivityServiceOptions,
-  REPORT_ADDRESS,
 } from './activity-service.ts';
 export { type AgreementTerms, buildAgreement, newAgreementId } from './agreement-file.ts';
 export { type Clock, systemClock } from './clock.ts';
@@ -35,3 +33,4 @@ export { LocalNetwork } from './network.ts';
 export { LOCAL_IDENTITY, LocalNode, type LocalNodeOptions } from './node.ts';
 export { newBatchId, Requestor, type RequestorOptions, type ResultsOptions } from './requestor.ts';
 export { GsbRouter, type RouterEvent, type RouterOptions } from './router.ts';
+export { type ProcessEnd, REPORT_ADDRESS } from './supervisor-process.ts';

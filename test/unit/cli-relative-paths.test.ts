@@ -2,7 +2,7 @@
 import { resolve } from 'node:path';
 import t from 'tap';
 import { readGpuOptions } from '../../host/cli/gpu-option.ts';
-import { withWholePaths } from '../../host/cli/local-activity.ts';
+import { withWholePaths } from '../../host/cli/stand-by.ts';
 import { readAssets } from '../../host/cli/vm-options.ts';
 
 t.test('options', (t) => {
